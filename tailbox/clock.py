@@ -1,0 +1,90 @@
+"""Time as a value: deadlines for the engines, clocks for their shells.
+
+Engines never read a clock. Every call that depends on time takes `now`, in monotonic seconds, and every timed engine
+says when it wants to be called next, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Deadline(NamedTuple):
+    """When an engine wants `handle_deadline` to be called."""
+
+    at: float  # monotonic seconds
+    reason: str  # "rekey", "probe"; shown in traces
+
+
+def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
+    """The first of several deadlines, or None if nobody waits for anything."""
+    return min((deadline for deadline in deadlines if deadline is not None), default=None, key=lambda d: d.at)
+
+
+class Clock(Protocol):
+    """What a shell reads time from: the system, or a simulation."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back."""
+        ...
+
+    def unix_time(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+        ...
+
+
+class ManualClock:
+    """A clock that moves when told to."""
+
+    def __init__(self, *, monotonic_s: float = 0.0, unix_s: float = 1_700_000_000.0) -> None:
+        self._monotonic_s = monotonic_s
+        self._unix_s = unix_s
+
+    def monotonic(self) -> float:
+        return self._monotonic_s
+
+    def unix_time(self) -> float:
+        return self._unix_s
+
+    def advance(self, seconds: float) -> None:
+        """Move both readings forward. Raises ValueError for negative steps."""
+        if seconds < 0:
+            raise ValueError(f"time does not go back: {seconds} s")
+        self._monotonic_s += seconds
+        self._unix_s += seconds
+
+
+class DeadlineTable(Generic[Key]):
+    """Many named deadlines, of which the owner wants the earliest.
+
+    A small table scanned on demand: engines that keep one deadline a peer or a connection hold tens of thousands of
+    them, but look at the earliest only when they re-arm; they use a heap of their own.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, Deadline] = {}
+
+    def set(self, key: Key, at: float, reason: str) -> None:
+        self._by_key[key] = Deadline(at, reason)
+
+    def clear(self, key: Key) -> None:
+        self._by_key.pop(key, None)
+
+    def get(self, key: Key) -> Deadline | None:
+        return self._by_key.get(key)
+
+    def next(self) -> Deadline | None:
+        return earliest(self._by_key.values())
+
+    def take_due(self, *, now: float) -> list[tuple[Key, Deadline]]:
+        """Remove and return what is due, earliest first."""
+        due = sorted(
+            ((key, deadline) for key, deadline in self._by_key.items() if deadline.at <= now),
+            key=lambda item: item[1].at,
+        )
+        for key, _ in due:
+            del self._by_key[key]
+        return due

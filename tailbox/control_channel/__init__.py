@@ -1,0 +1,1 @@
+"""The control channel (TS2021), both ends: Noise, records, HTTP/2."""

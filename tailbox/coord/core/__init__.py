@@ -1,0 +1,1 @@
+"""The tailnet as an immutable snapshot, and the commands that change it. Pure."""

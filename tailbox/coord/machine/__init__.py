@@ -1,0 +1,1 @@
+"""What nodes speak to: /key, /ts2021, and the requests inside."""

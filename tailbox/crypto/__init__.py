@@ -1,0 +1,1 @@
+"""Primitives: keys in, bytes out."""

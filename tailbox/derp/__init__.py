@@ -1,0 +1,1 @@
+"""The relay role: DERP over HTTP, and STUN."""

@@ -1,0 +1,1 @@
+"""The node role: a tailnet member without root."""

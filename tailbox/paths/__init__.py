@@ -1,0 +1,1 @@
+"""Which way to a peer: knows addresses, never plaintext."""

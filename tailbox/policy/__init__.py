@@ -1,0 +1,1 @@
+"""The access language: the coordinator compiles it, nodes match packets against it."""

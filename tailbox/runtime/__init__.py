@@ -1,0 +1,1 @@
+"""What shells share: network, clock, tasks, settings. Knows no protocol of ours."""

@@ -1,0 +1,1 @@
+"""Observers: events, metrics, logs."""

@@ -1,0 +1,1 @@
+"""A TCP/IP host in userspace: packets to sockets and back."""

@@ -1,0 +1,1 @@
+"""A WireGuard endpoint that knows peers by key, not by address."""
