@@ -21,7 +21,7 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tailbox.runtime.byte_stream import ByteStream, PeerAddress, TransportStream
 
@@ -52,7 +52,7 @@ class UpgradeRequest:
 
 
 UpgradeHandler = Callable[[UpgradeRequest, ByteStream], Awaitable[None]]
-"""Owns the stream until it returns; then the stream is closed. Writes the response head itself: accept() or refuse()."""
+"""Owns the stream until it returns, then it is closed. Writes the response head itself, with accept() or refuse()."""
 
 
 def accept(protocol: str, headers: Mapping[str, str] | None = None) -> bytes:
@@ -168,7 +168,7 @@ class _UpgradingProtocol(HttpToolsProtocol):
             # Any other offer to upgrade may be ignored (RFC 9110 §7.8): ASGI answers the request as it is.
         elif self._has_body:
             self._refuse(400, "an upgrade request has no body\n")
-        elif self.cycle is not None and not self.cycle.response_complete:
+        elif self._response_is_pending():
             self.transport.abort()  # pipelined behind an unfinished response: there is no place for a 101
         else:
             self._hand_over(self._taken, early)
@@ -200,15 +200,19 @@ class _UpgradingProtocol(HttpToolsProtocol):
             try:
                 await stream.wait_closed()
             finally:
-                self.connections.discard(stream)  # type: ignore[arg-type]
+                self.connections.discard(stream)
 
     def _refuse(self, status: int, text: str) -> None:
         self._disarm_head_timer()
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._response_is_pending():
             self.transport.write(refuse(status, text))
         self.transport.close()
+
+    def _response_is_pending(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn's types say
+        return cycle is not None and not cycle.response_complete
 
     def _arm_head_timer(self) -> None:
         if self._head_timer is None:
