@@ -153,7 +153,7 @@ class _UpgradingProtocol(HttpToolsProtocol):
         if headers["upgrade"].strip().lower() == "websocket" and "sec-websocket-key" in headers:
             return None
         return UpgradeRequest(
-            method=self.scope["method"],
+            method=self.parser.get_method().decode("ascii"),
             path=path,
             query=(url.query or b"").decode("latin-1"),
             headers=headers,
