@@ -375,6 +375,9 @@ class UnknownFrame:
     frame_type: int
     payload: bytes = field(repr=False)
 
+    def encode(self) -> bytes:
+        return FRAME_HEADER.pack(self.frame_type, len(self.payload)) + self.payload
+
 
 Frame = (
     ServerKey | ClientInfo | ServerInfo | SendPacket | RecvPacket | KeepAlive | NotePreferred | PeerGone | PeerPresent
