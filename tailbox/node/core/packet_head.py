@@ -1,0 +1,196 @@
+"""What the data path reads of an IP packet: family, protocol, addresses, ports, flags.
+
+The rules are security relevant: what cannot be judged is `None` and is dropped. Source: tailscale net/packet/packet.go:
+IPv4 total length beyond the buffer, a first fragment too short for its transport header, a later fragment with an
+offset below 80 bytes, IPv6 extension headers other than a leading fragment header, and protocol 255 are unknown.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+import numpy as np
+
+from tailbox.wire.addresses import Endpoint, IPAddress
+from tailbox.wire.train import Train
+
+MINIMUM_LATER_OFFSET_BYTES = 80  # net/packet/packet.go: smaller ones could rewrite a transport header
+
+
+class Protocol(IntEnum):
+    """IP protocol numbers that are told apart; others stay plain numbers."""
+
+    ICMP = 1
+    TCP = 6
+    UDP = 17
+    IPV6_FRAGMENT = 44
+    ICMPV6 = 58
+    TSMP = 99
+    SCTP = 132
+    UNKNOWN = 255
+
+
+class TcpFlag(IntEnum):
+    """RFC 9293 §3.1, the ones the filter looks at."""
+
+    SYN = 0x02
+    RST = 0x04
+    ACK = 0x10
+
+
+class PacketHead(NamedTuple):
+    """One packet's or one train's head. Addresses are packed bytes."""
+
+    protocol: int
+    source: bytes
+    destination: bytes
+    source_port: int  # 0 where the protocol has none
+    destination_port: int
+    transport_at: int  # where the transport header starts
+    tcp_flags: int
+    is_later_fragment: bool
+
+    @property
+    def is_tcp_syn(self) -> bool:
+        """A pure SYN: the only TCP segment the filter judges."""
+        return self.protocol == Protocol.TCP and self.tcp_flags & (TcpFlag.SYN | TcpFlag.ACK) == TcpFlag.SYN
+
+    def __str__(self) -> str:
+        source, destination = (
+            Endpoint(address_of(ip), port)
+            for ip, port in ((self.source, self.source_port), (self.destination, self.destination_port))
+        )
+        return f"{protocol_name(self.protocol)} {source} → {destination}"
+
+
+def address_of(packed: bytes) -> IPAddress:
+    """The address object of 4 or 16 bytes."""
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def protocol_name(protocol: int) -> str:
+    try:
+        return Protocol(protocol).name
+    except ValueError:
+        return f"protocol {protocol}"
+
+
+def read_head(packet: bytes | memoryview) -> PacketHead | None:
+    """The head of one packet, or None for what cannot be judged."""
+    if len(packet) < 20:
+        return None
+    version = packet[0] >> 4
+    if version == 4:
+        return _read_ipv4(packet)
+    return _read_ipv6(packet) if version == 6 else None
+
+
+def shared_head(train: Train) -> PacketHead | None:
+    """The head that stands for every packet of a train, or None where they have to be judged one by one.
+
+    Equal are: version and header length, fragment word (must be 0), protocol, addresses, ports, and for TCP the SYN
+    and RST bits, which must be clear. That is the bulk of a transfer; everything else is rare.
+    """
+    data, stride = train.data, train.stride
+    first = read_head(data[:stride])
+    if len(data) <= stride or first is None:
+        return first if len(data) <= stride else None
+    if first.protocol not in (Protocol.TCP, Protocol.UDP) or first.is_later_fragment:
+        return None
+    width = first.transport_at + (14 if first.protocol == Protocol.TCP else 8)
+    full, rest = divmod(len(data), stride)
+    if rest and rest < width:
+        return None
+    rows = np.frombuffer(data, np.uint8, full * stride).reshape(full, stride)[:, :width]
+    if not _rows_agree(rows, first):
+        return None
+    if rest and not _rows_agree(np.vstack((rows[:1], np.frombuffer(data, np.uint8, width, full * stride))), first):
+        return None
+    return first
+
+
+_IPV4_COLUMNS = np.array([0, 9, *range(12, 24)])  # version and length, protocol, addresses, ports
+_IPV6_COLUMNS = np.array([6, *range(8, 44)])  # next header, addresses, ports
+
+
+def _rows_agree(rows: np.ndarray[tuple[int, int], np.dtype[np.uint8]], first: PacketHead) -> bool:
+    if len(first.source) == 4:
+        if first.transport_at != 20 or (rows[:, 6] & 0x3F).any() or rows[:, 7].any():
+            return False
+        same = rows[:, _IPV4_COLUMNS]
+    else:
+        if first.transport_at != 40 or (rows[:, 0] >> 4 != 6).any():
+            return False
+        same = rows[:, _IPV6_COLUMNS]
+    if not (same == same[0]).all():
+        return False
+    if first.protocol == Protocol.TCP:
+        return not (rows[:, first.transport_at + 13] & (TcpFlag.SYN | TcpFlag.RST)).any()
+    return True
+
+
+def _read_ipv4(packet: bytes | memoryview) -> PacketHead | None:
+    header_bytes = (packet[0] & 0x0F) * 4
+    total = packet[2] << 8 | packet[3]
+    if header_bytes < 20 or total > len(packet) or total < header_bytes:
+        return None
+    fragment = packet[6] << 8 | packet[7]
+    offset_bytes = (fragment & 0x1FFF) * 8
+    source, destination = bytes(packet[12:16]), bytes(packet[16:20])
+    if offset_bytes:
+        if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or packet[9] == Protocol.TSMP:
+            return None
+        return PacketHead(packet[9], source, destination, 0, 0, header_bytes, 0, True)
+    if fragment & 0x2000 and packet[9] == Protocol.TSMP:
+        return None  # a fragmented TSMP message is never ours
+    return _with_transport(packet, packet[9], source, destination, header_bytes, total)
+
+
+def _read_ipv6(packet: bytes | memoryview) -> PacketHead | None:
+    if len(packet) < 40:
+        return None
+    total = 40 + (packet[4] << 8 | packet[5])
+    if total > len(packet):
+        return None
+    protocol, at = packet[6], 40
+    source, destination = bytes(packet[8:24]), bytes(packet[24:40])
+    if protocol == Protocol.IPV6_FRAGMENT:
+        if total < 48:
+            return None
+        protocol, at = packet[40], 48
+        offset_bytes = (packet[42] << 8 | packet[43]) & 0xFFF8
+        if offset_bytes:
+            if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or protocol == Protocol.TSMP:
+                return None
+            return PacketHead(protocol, source, destination, 0, 0, at, 0, True)
+        if protocol == Protocol.TSMP:
+            return None
+    return _with_transport(packet, protocol, source, destination, at, total)
+
+
+_TRANSPORT_BYTES = {
+    Protocol.TCP: 20,
+    Protocol.UDP: 8,
+    Protocol.SCTP: 12,
+    Protocol.ICMP: 4,
+    Protocol.ICMPV6: 4,
+    Protocol.TSMP: 7,
+}
+_EXTENSION_HEADERS = frozenset({0, 43, 44, 50, 51, 59, 60, 135, 139, 140, 255})  # 255 is `unknown` by itself
+
+
+def _with_transport(
+    packet: bytes | memoryview, protocol: int, source: bytes, destination: bytes, at: int, total: int
+) -> PacketHead | None:
+    if protocol == Protocol.UNKNOWN or (len(source) == 16 and protocol in _EXTENSION_HEADERS):
+        return None
+    if total - at < _TRANSPORT_BYTES.get(protocol, 0):  # type: ignore[call-overload]
+        return None
+    if protocol not in (Protocol.TCP, Protocol.UDP, Protocol.SCTP):
+        return PacketHead(protocol, source, destination, 0, 0, at, 0, False)
+    source_port = packet[at] << 8 | packet[at + 1]
+    destination_port = packet[at + 2] << 8 | packet[at + 3]
+    flags = packet[at + 13] if protocol == Protocol.TCP else 0
+    return PacketHead(protocol, source, destination, source_port, destination_port, at, flags, False)
