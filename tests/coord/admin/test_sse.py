@@ -11,7 +11,10 @@ from tailbox.coord.admin.sse import HEARTBEAT, encode_event, encode_retry, parse
 
 def parse(stream: bytes) -> list[tuple[str | None, str, str | None]]:
     """(event, data, id) of each event. Source: WHATWG HTML §9.2.6."""
-    events, event, event_id, data = [], None, None, []
+    events: list[tuple[str | None, str, str | None]] = []
+    event: str | None = None
+    event_id: str | None = None
+    data: list[str] = []
     for line in stream.decode().split("\n"):
         if line == "":
             if data:
