@@ -26,7 +26,7 @@ class PathChangeReason(StrEnum):
 
 
 class DiscoDropReason(StrEnum):
-    """Why a disco message was ignored; a counter each."""
+    """Why a disco message, or a part of one, was ignored; a counter each, since strangers choose how many come."""
 
     MALFORMED = "malformed"
     UNKNOWN_SENDER = "unknown sender"
@@ -79,15 +79,7 @@ class FreshEndpointsWanted:
     """Peers are about to be told our endpoints, and those known are old: run a STUN round, then `set_own_endpoints`."""
 
 
-@dataclass(frozen=True, slots=True)
-class DiscoDropped:
-    """A disco message was ignored."""
-
-    reason: DiscoDropReason
-    peer: NodePublicKey | None = None
-
-
-PathEvent = PathChanged | PongReceived | PingTimedOut | FreshEndpointsWanted | DiscoDropped
+PathEvent = PathChanged | PongReceived | PingTimedOut | FreshEndpointsWanted
 
 
 @dataclass(frozen=True, slots=True)
