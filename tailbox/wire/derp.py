@@ -423,13 +423,25 @@ class RawFrame(NamedTuple):
 class FrameSplitter:
     """Cuts a byte stream into frames, whatever its chunks are. Holds at most one unfinished frame."""
 
-    def __init__(self, limits: Mapping[int, int], *, other_limit: int = MAX_FRAME_BYTES) -> None:
-        """`limits`: longest payload by frame type; `other_limit` for types not named. A longer one is an error."""
+    def __init__(
+        self, limits: Mapping[int, int], *, other_limit: int = MAX_FRAME_BYTES, keep_others: bool = True
+    ) -> None:
+        """`limits`: longest payload by frame type; `other_limit` for types not named. A longer one is an error.
+
+        Without `keep_others` the payload of types not named is thrown away as it comes: they appear empty.
+        """
         self._limits = limits
         self._other_limit = other_limit
+        self._keep_others = keep_others
+        self._skip_bytes = 0  # still to come of a frame that is thrown away
         self._pending = bytearray()
         self._wanted = FRAME_HEADER.size
         self.error: WireError | None = None  # set once, by a header that breaks the limits; nothing is read after it
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the stream has broken the limits."""
+        return self.error is not None
 
     @property
     def pending_bytes(self) -> int:
@@ -443,6 +455,10 @@ class FrameSplitter:
         """
         if self.error is not None:
             return []
+        if self._skip_bytes:
+            skipped = min(self._skip_bytes, len(data))
+            self._skip_bytes -= skipped
+            data = data[skipped:]
         if self._pending:
             self._pending += data
             if len(self._pending) < self._wanted:
@@ -459,6 +475,11 @@ class FrameSplitter:
                 self.error = Malformed(f"frame of type {frame_type:#04x} and {length} bytes")
                 return frames
             start = offset + FRAME_HEADER.size
+            if not self._keep_others and frame_type not in limits:
+                offset = min(start + length, size)
+                self._skip_bytes = start + length - offset
+                frames.append((frame_type, b""))
+                continue
             if size - start < length:
                 wanted = FRAME_HEADER.size + length
                 break

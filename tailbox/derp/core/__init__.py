@@ -1,1 +1,1 @@
-"""The relay's logic, free of IO."""
+"""The relay's logic, pure: login of both ends, the client's machine, and the relay itself."""

@@ -181,12 +181,12 @@ class DerpClient:
             if violation is not None:
                 return [violation]
             data = rest
-        if self.state is ClientState.FAILED or self.state is ClientState.UPGRADING:
+        if self._has_failed or self.state is ClientState.UPGRADING:
             return []
         frames = self._splitter.feed(data)
         logged_in = self.state is ClientState.READY
         events = self._receive_frames(frames) if logged_in else self._receive_login(frames)
-        if self._splitter.error is not None and self.state is not ClientState.FAILED:
+        if self._splitter.error is not None and not self._has_failed:
             events.append(self._violation(str(self._splitter.error)))
         return events
 
@@ -226,7 +226,8 @@ class DerpClient:
             return None  # after a fast start it comes late, and says nothing new
         if self.state is not ClientState.LOGGING_IN or frame_type != FrameType.SERVER_INFO:
             raise Malformed(f"frame of type {frame_type:#04x} before its time")
-        assert self._box is not None and self.server_key is not None
+        assert self._box is not None
+        assert self.server_key is not None
         claims = ServerClaims.decode(self._box.open(ServerInfo.decode(payload).sealed))
         self.state = ClientState.READY
         return LoggedIn(self.server_key, claims)
@@ -285,6 +286,10 @@ class DerpClient:
         if isinstance(frame, Restarting):
             return Restarting(min(frame.reconnect_in_s, MAX_RESTART_WAIT_S), min(frame.try_for_s, MAX_RESTART_TRY_S))
         return frame
+
+    @property
+    def _has_failed(self) -> bool:
+        return self.state is ClientState.FAILED
 
     def _check_ready(self) -> None:
         if self.state is not ClientState.READY:

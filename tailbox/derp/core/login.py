@@ -13,7 +13,6 @@ Source: tailscale derp/derp_client.go, derp/derpserver/derpserver.go; spec: derp
 
 from __future__ import annotations
 
-import hmac
 import json
 from dataclasses import dataclass, field
 from enum import Enum
@@ -188,11 +187,6 @@ class ServerLogin:
         self.state = ServerLoginState.FAILED
         self._received.clear()
         return LoginFailed(reason)
-
-
-def is_mesh_key(claimed: bytes, ours: bytes) -> bool:
-    """Whether a client knows the region's secret, in constant time. A relay without one has no mesh."""
-    return bool(ours) and hmac.compare_digest(claimed, ours)
 
 
 def _go_object(data: bytes) -> dict[str, object]:
