@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tailbox.errors import ConfigError
+from msgspec import UNSET
+
+from tailbox.errors import ConfigError, Malformed
+from tailbox.wire.control.derp_map import DERPMap, DERPNode, DERPRegion
+from tailbox.wire.control.json import decode
 
 DEFAULT_BASE_DOMAIN = "tailnet.internal"  # `.internal` is reserved for private use (ICANN resolution 2024.07.29.06)
 DEFAULT_REGION_ID = 900  # 900 to 999 are meant for private regions: tailcfg/derpmap.go
@@ -119,3 +123,49 @@ def check_domain(domain: str) -> None:
 def _check_port(setting: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise ConfigError(setting, port, "must be between 1 and 65535")
+
+
+def load_derp_map(config: CoordConfig) -> DERPMap:
+    """The map that nodes get: our own relay's region, then those of the file. Raises ConfigError.
+
+    An empty map would leave nodes waiting for ever (control.md, pitfall 13); the caller decides whether to warn.
+    """
+    regions: dict[int, DERPRegion] = {}
+    if config.relay is not None:
+        regions[config.relay.region_id] = _region_of(config.relay)
+    if config.derp_map_file is not None:
+        for region in _regions_in(config.derp_map_file):
+            if region.region_id in regions:
+                raise ConfigError("derp_map_file", str(config.derp_map_file), f"region {region.region_id} exists twice")
+            regions[region.region_id] = region
+    return DERPMap(regions=regions, omit_default_regions=True)
+
+
+def _region_of(relay: EmbeddedRelay) -> DERPRegion:
+    node = DERPNode(
+        name=f"{relay.region_id}a",
+        region_id=relay.region_id,
+        host_name=relay.host,
+        cert_name=relay.certificate_pin or "",
+        ipv4=relay.ipv4 or "",
+        ipv6=relay.ipv6 or "",
+        stun_port=relay.stun_port,
+        derp_port=relay.derp_port,
+        is_plain_http=relay.is_plain_http,
+    )
+    return DERPRegion(
+        region_id=relay.region_id, region_code=relay.region_code, region_name=relay.region_name, nodes=(node,)
+    )
+
+
+def _regions_in(path: Path) -> list[DERPRegion]:
+    """The regions of a DERP map file, each under its own number."""
+    try:
+        derp_map = decode(DERPMap, path.read_bytes())
+    except (OSError, Malformed) as error:
+        raise ConfigError("derp_map_file", str(path), str(error)) from None
+    regions = {} if derp_map.regions is UNSET else derp_map.regions
+    for number, region in regions.items():
+        if region.region_id != number:
+            raise ConfigError("derp_map_file", str(path), f"region {number} calls itself {region.region_id}")
+    return list(regions.values())

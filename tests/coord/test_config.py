@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tailbox.coord.config import CoordConfig, EmbeddedRelay
+from tailbox.coord.config import CoordConfig, EmbeddedRelay, load_derp_map
 from tailbox.errors import ConfigError
 
 GOOD = CoordConfig(state_directory=Path("/state"), server_url="http://127.0.0.1:8080")
@@ -84,3 +84,38 @@ def test_a_relay_is_checked_too(setting: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         replace(good, **{setting: value})  # type: ignore[arg-type]  # the point is to pass anything
     assert caught.value.setting == f"derp.{setting}"
+
+
+RELAY = EmbeddedRelay(host="192.0.2.1", derp_port=8443, certificate_pin="sha256-raw:" + "a" * 64)
+FILE = (
+    """{"Regions":{"901":{"RegionID":901,"RegionCode":"x","Nodes":[{"Name":"901a","RegionID":901,"HostName":"r"}]}}}"""
+)
+
+
+def test_the_derp_map_joins_our_relay_and_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "derp.json"
+    path.write_text(FILE)
+    derp_map = load_derp_map(replace(GOOD, relay=RELAY, derp_map_file=path))
+    assert isinstance(derp_map.regions, dict)
+    assert sorted(derp_map.regions) == [900, 901]
+    own = derp_map.regions[900].nodes[0]
+    assert (own.host_name, own.derp_port, own.cert_name) == ("192.0.2.1", 8443, "sha256-raw:" + "a" * 64)
+    assert derp_map.omit_default_regions
+
+
+def test_no_relay_at_all_is_an_empty_map() -> None:
+    assert load_derp_map(GOOD).regions == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"Regions":{"901":{"RegionID":902}}}', FILE.replace("901", "900")])
+def test_a_bad_derp_map_file_is_a_configuration_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "derp.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_derp_map(replace(GOOD, relay=RELAY, derp_map_file=path))
+    assert caught.value.setting == "derp_map_file"
+
+
+def test_a_missing_derp_map_file_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        load_derp_map(replace(GOOD, derp_map_file=tmp_path / "none"))

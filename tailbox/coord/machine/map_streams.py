@@ -17,8 +17,8 @@ from typing import Generic, Protocol, TypeVar
 from tailbox.clock import Clock
 from tailbox.coord.metrics import CoordMetrics
 from tailbox.randomness import RandomSource
+from tailbox.wire.control.map import KEEP_ALIVE
 
-KEEP_ALIVE = b'{"KeepAlive":true}'  # byte for byte: the client has a fast path for it (control.md §6.3)
 KEEP_ALIVE_MIN_S = 50.0  # headscale: 50 s + 0–9 s; the client gives up after 120 s
 KEEP_ALIVE_SPREAD_S = 9.0
 COALESCE_S = 0.075  # ours: changes come in bursts; peers wait this long at most

@@ -10,9 +10,10 @@ import pytest
 
 from tailbox.clock import ManualClock
 from tailbox.coord.machine import map_streams
-from tailbox.coord.machine.map_streams import KEEP_ALIVE, MapStream, MapStreams, StreamEnd
+from tailbox.coord.machine.map_streams import MapStream, MapStreams, StreamEnd
 from tailbox.coord.metrics import CoordMetrics
 from tailbox.randomness import SeededRandom
+from tailbox.wire.control.map import KEEP_ALIVE
 
 
 class NumberView:
