@@ -184,10 +184,10 @@ class Opened:
     def settle(self, window: ReplayWindow, counters: Sequence[int], lengths: list[int]) -> list[tuple[int, int]]:
         """Judge packets already decrypted; returns the spans of rows with data to pass on."""
         count = len(lengths)
-        if lengths[-1] > 0 and FORGED not in lengths and _are_consecutive(counters):
-            if window.accept_run(counters[0], count):
-                self.data_packets = count
-                return [(0, count)]
+        in_order = lengths[-1] > 0 and FORGED not in lengths and _are_consecutive(counters)
+        if in_order and window.accept_run(counters[0], count):
+            self.data_packets = count
+            return [(0, count)]
         spans: list[tuple[int, int]] = []
         start = None
         for row, (counter, length) in enumerate(zip(counters, lengths, strict=True)):

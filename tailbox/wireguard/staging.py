@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from tailbox.wire.train import MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train
 from tailbox.wireguard.batches import sealed_length
 
@@ -17,7 +15,7 @@ class StagedPackets:
     __slots__ = ("_bytes", "_packets")
 
     def __init__(self) -> None:
-        self._packets: deque[bytes] = deque()
+        self._packets: list[bytes] = []
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -29,24 +27,25 @@ class StagedPackets:
             self._packets.append(bytes(packet))
             self._bytes += len(packet)
         dropped = 0
-        while len(self._packets) > MAX_STAGED_PACKETS or self._bytes > MAX_STAGED_BYTES:
-            self._bytes -= len(self._packets.popleft())
+        while len(self._packets) - dropped > MAX_STAGED_PACKETS or self._bytes > MAX_STAGED_BYTES:
+            self._bytes -= len(self._packets[dropped])
             dropped += 1
+        del self._packets[:dropped]
         return dropped
 
     def take(self) -> list[Train]:
         """Everything, in order, neighbours of equal size joined into trains that fit a datagram batch once sealed."""
         trains: list[Train] = []
-        while self._packets:
-            run = [self._packets.popleft()]
-            stride = len(run[0])
+        start = 0
+        while start < len(self._packets):
+            stride = len(self._packets[start])
             most = min(MAX_TRAIN_PACKETS, MAX_TRAIN_BYTES // sealed_length(stride))
-            while self._packets and len(run) < most and len(self._packets[0]) <= stride:
-                run.append(self._packets.popleft())
-                if len(run[-1]) < stride:
-                    break
-            trains.append(Train(b"".join(run), stride))
-        self._bytes = 0
+            stop = start + 1
+            while stop < len(self._packets) and stop - start < most and len(self._packets[stop]) == stride:
+                stop += 1
+            trains.append(Train(b"".join(self._packets[start:stop]), stride))
+            start = stop
+        self.clear()
         return trains
 
     def clear(self) -> int:
