@@ -29,7 +29,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import H2Error, NoAvailableStreamIDError, StreamClosedError, TooManyStreamsError
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 from hpack.exceptions import HPACKError
 
 from tailbox.errors import LocalProtocolError
@@ -119,7 +119,7 @@ class _Http2End:
         # Header bytes stay bytes: peers may send any, and ASGI wants them so.
         configuration = H2Configuration(client_side=is_client, header_encoding=None)
         self._h2 = H2Connection(configuration)
-        settings: dict[SettingCodes | int, int] = {
+        settings: dict[SettingCodes, int] = {
             SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST_BYTES,
         }
@@ -127,7 +127,7 @@ class _Http2End:
             settings[SettingCodes.ENABLE_PUSH] = 0
         else:
             settings[SettingCodes.MAX_CONCURRENT_STREAMS] = MAX_CONCURRENT_STREAMS
-        self._h2.local_settings.update(settings)
+        self._h2.local_settings = Settings(client=is_client, initial_values=settings)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW_BYTES - self._h2.inbound_flow_control_window)
         self._outbound: dict[int, _Outbound] = {}
@@ -145,7 +145,7 @@ class _Http2End:
         events: list[Http2Event] = []
         for event in received:
             events += self._translate(event)
-            if self.is_failed:
+            if events and isinstance(events[-1], ConnectionFailed):
                 break
         return events
 
