@@ -1,6 +1,7 @@
 """What the data path reads of an IP packet: family, protocol, addresses, ports, flags.
 
-The rules are security relevant: what cannot be judged is `None` and is dropped. Source: tailscale net/packet/packet.go:
+The rules are those of wire.ip.summarize, on packed addresses and for whole trains at once; they are security relevant:
+what cannot be judged is `None` and is dropped. Source: tailscale net/packet/packet.go:
 IPv4 total length beyond the buffer, a first fragment too short for its transport header, a later fragment with an
 offset below 80 bytes, IPv6 extension headers other than a leading fragment header, and protocol 255 are unknown.
 """
@@ -14,22 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tailbox.wire.addresses import Endpoint, IPAddress
+from tailbox.wire.ip import IPV6_FRAGMENT_HEADER, MIN_FRAGMENT_BLOCKS, Protocol
 from tailbox.wire.train import Train
 
-MINIMUM_LATER_OFFSET_BYTES = 80  # net/packet/packet.go: smaller ones could rewrite a transport header
-
-
-class Protocol(IntEnum):
-    """IP protocol numbers that are told apart; others stay plain numbers."""
-
-    ICMP = 1
-    TCP = 6
-    UDP = 17
-    IPV6_FRAGMENT = 44
-    ICMPV6 = 58
-    TSMP = 99
-    SCTP = 132
-    UNKNOWN = 255
+MINIMUM_LATER_OFFSET_BYTES = 8 * MIN_FRAGMENT_BLOCKS
 
 
 class TcpFlag(IntEnum):
@@ -49,8 +38,8 @@ class PacketHead(NamedTuple):
     source_port: int  # 0 where the protocol has none
     destination_port: int
     transport_at: int  # where the transport header starts
-    tcp_flags: int
-    is_later_fragment: bool
+    tcp_flags: int = 0
+    icmp_type: int = -1
 
     @property
     def is_tcp_syn(self) -> bool:
@@ -97,7 +86,7 @@ def shared_head(train: Train) -> PacketHead | None:
     first = read_head(data[:stride])
     if len(data) <= stride or first is None:
         return first if len(data) <= stride else None
-    if first.protocol not in (Protocol.TCP, Protocol.UDP) or first.is_later_fragment:
+    if first.protocol not in (Protocol.TCP, Protocol.UDP):
         return None
     width = first.transport_at + (14 if first.protocol == Protocol.TCP else 8)
     full, rest = divmod(len(data), stride)
@@ -142,7 +131,7 @@ def _read_ipv4(packet: bytes | memoryview) -> PacketHead | None:
     if offset_bytes:
         if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or packet[9] == Protocol.TSMP:
             return None
-        return PacketHead(packet[9], source, destination, 0, 0, header_bytes, 0, True)
+        return PacketHead(Protocol.FRAGMENT, source, destination, 0, 0, header_bytes)
     if fragment & 0x2000 and packet[9] == Protocol.TSMP:
         return None  # a fragmented TSMP message is never ours
     return _with_transport(packet, packet[9], source, destination, header_bytes, total)
@@ -156,7 +145,7 @@ def _read_ipv6(packet: bytes | memoryview) -> PacketHead | None:
         return None
     protocol, at = packet[6], 40
     source, destination = bytes(packet[8:24]), bytes(packet[24:40])
-    if protocol == Protocol.IPV6_FRAGMENT:
+    if protocol == IPV6_FRAGMENT_HEADER:
         if total < 48:
             return None
         protocol, at = packet[40], 48
@@ -164,7 +153,7 @@ def _read_ipv6(packet: bytes | memoryview) -> PacketHead | None:
         if offset_bytes:
             if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or protocol == Protocol.TSMP:
                 return None
-            return PacketHead(protocol, source, destination, 0, 0, at, 0, True)
+            return PacketHead(Protocol.FRAGMENT, source, destination, 0, 0, at)
         if protocol == Protocol.TSMP:
             return None
     return _with_transport(packet, protocol, source, destination, at, total)
@@ -184,13 +173,15 @@ _EXTENSION_HEADERS = frozenset({0, 43, 44, 50, 51, 59, 60, 135, 139, 140, 255}) 
 def _with_transport(
     packet: bytes | memoryview, protocol: int, source: bytes, destination: bytes, at: int, total: int
 ) -> PacketHead | None:
-    if protocol == Protocol.UNKNOWN or (len(source) == 16 and protocol in _EXTENSION_HEADERS):
+    if protocol in (Protocol.UNKNOWN, Protocol.FRAGMENT) or (len(source) == 16 and protocol in _EXTENSION_HEADERS):
         return None
     if total - at < _TRANSPORT_BYTES.get(protocol, 0):  # type: ignore[call-overload]
         return None
+    if protocol in (Protocol.ICMP, Protocol.ICMPV6):
+        return PacketHead(protocol, source, destination, 0, 0, at, icmp_type=packet[at])
     if protocol not in (Protocol.TCP, Protocol.UDP, Protocol.SCTP):
-        return PacketHead(protocol, source, destination, 0, 0, at, 0, False)
+        return PacketHead(protocol, source, destination, 0, 0, at)
     source_port = packet[at] << 8 | packet[at + 1]
     destination_port = packet[at + 2] << 8 | packet[at + 3]
     flags = packet[at + 13] if protocol == Protocol.TCP else 0
-    return PacketHead(protocol, source, destination, source_port, destination_port, at, flags, False)
+    return PacketHead(protocol, source, destination, source_port, destination_port, at, flags)
