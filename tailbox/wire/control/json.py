@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -31,6 +30,7 @@ T = TypeVar("T")
 _ABSENT = object()
 _ZERO_DIGITS = "0" * (2 * KEY_BYTES)
 _Folder = Callable[[object], object]
+_FOLDERS: dict[object, _Folder] = {}
 
 # What a word of a field's name becomes in Go; other words are capitalised.
 INITIALISMS: Mapping[str, str] = {
@@ -116,9 +116,15 @@ def _unchanged(value: object) -> object:
     return value
 
 
-@cache
-def _folder(kind: Hashable) -> _Folder:
-    """What maps a decoded value to Go's names, without what counts as absent. Types are few and finite: cached."""
+def _folder(kind: object) -> _Folder:
+    """What maps a decoded value to Go's names, without what counts as absent. Types are few: each is kept."""
+    folder = _FOLDERS.get(kind)
+    if folder is None:
+        folder = _FOLDERS[kind] = _new_folder(kind)
+    return folder
+
+
+def _new_folder(kind: object) -> _Folder:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _struct_folder(kind)
     origin, arguments = get_origin(kind), get_args(kind)
