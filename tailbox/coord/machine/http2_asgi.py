@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -32,6 +32,7 @@ from tailbox.runtime.byte_stream import ByteStream
 
 MAX_BODY_BYTES = 1024 * 1024  # headscale reads as much; hostinfo-bearing bodies reach tens of KiB
 MAX_UNSENT_BYTES = 64 * 1024  # ours: of one response, before `send` waits for the client
+CANCEL_TIMEOUT_S = 0.3  # ours: within the server's own limit for stopping
 CONNECTION_HEADERS = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade"})  # RFC 9113 §8.2.2
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,9 @@ log = logging.getLogger(__name__)
 class Http2Requests:
     """The requests of one connection. The owner feeds events and closes at the end."""
 
-    def __init__(self, app: ASGIApp, channel: ServerChannel, stream: ByteStream, on_idle_change: Callable[[], None]):
+    def __init__(
+        self, app: ASGIApp, channel: ServerChannel, stream: ByteStream, on_idle_change: Callable[[], None]
+    ) -> None:
         self._app = app
         self._channel = channel
         self._stream = stream
@@ -82,14 +85,22 @@ class Http2Requests:
     async def close(self) -> None:
         """Tell the application that its clients are gone, and wait for it. Cancelled, it cancels the application."""
         for request in self._by_stream.values():
-            request.disconnect()
+            request.fail()
         try:
             if self._tasks:
                 await asyncio.wait(self._tasks)
         except asyncio.CancelledError:
-            for task in self._tasks:
-                task.cancel()
+            await self.cancel()
             raise
+
+    async def cancel(self) -> None:
+        """End the application's work: the server stops, and the time for a polite end is over."""
+        for request in self._by_stream.values():
+            request.fail()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_TIMEOUT_S)
 
     def _start(self, event: RequestStarted) -> None:
         refusal = self._refusal_of(event)
@@ -127,7 +138,9 @@ class Http2Requests:
             self._channel.http2.acknowledge(event.stream_id, len(event.data))
             if not request.has_started_response:
                 self._answer(event.stream_id, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            request.disconnect()
+            else:
+                self._channel.http2.reset(event.stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
+            request.fail()
         else:
             request.add_body(event.data)
 
@@ -163,6 +176,7 @@ class Http2Requests:
             log.error("control request failed", extra={"path": scope["path"]}, exc_info=error)
             if not request.has_started_response and not request.is_disconnected:
                 self._answer(request.stream_id, HTTPStatus.INTERNAL_SERVER_ERROR)
+                request.fail()
         finally:
             request.finish()
             del self._by_stream[request.stream_id]
@@ -176,7 +190,9 @@ class Http2Requests:
 class _Request:
     """One stream: ASGI's `receive` and `send` on one side, HTTP/2 on the other."""
 
-    def __init__(self, stream_id: int, channel: ServerChannel, stream: ByteStream, flush_soon: Callable[[], None]):
+    def __init__(
+        self, stream_id: int, channel: ServerChannel, stream: ByteStream, flush_soon: Callable[[], None]
+    ) -> None:
         self.stream_id = stream_id
         self.received_bytes = 0
         self.has_started_response = False
@@ -197,7 +213,7 @@ class _Request:
                 self._body_has_ended = True
                 self._changed.set()
             case StreamFailed():
-                self.disconnect()
+                self.fail()
             case Drained():
                 self._drained.set()
 
@@ -206,7 +222,8 @@ class _Request:
         self._body.append(data)
         self._changed.set()
 
-    def disconnect(self) -> None:
+    def fail(self) -> None:
+        """The stream is over, or the connection: the application hears of it and has nothing more to say."""
         self.is_disconnected = True
         self._give_back(sum(map(len, self._body)))
         self._body.clear()
@@ -214,12 +231,12 @@ class _Request:
         self._drained.set()
 
     def finish(self) -> None:
-        """The application has returned: whatever is open now stays unanswered."""
-        if not self._response_is_complete:
+        """The application has returned: what is open now stays unanswered, what has not been read is not wanted."""
+        if not self.is_disconnected and not self._response_is_complete:
             self._http2.reset(self.stream_id, ErrorCodes.INTERNAL_ERROR)
-        elif not self._body_has_ended:
+        elif not self.is_disconnected and not self._body_has_ended:
             self._http2.reset(self.stream_id, ErrorCodes.NO_ERROR)
-        self.disconnect()
+        self.fail()
 
     async def receive(self) -> Message:
         while not self._body and not self.is_disconnected:
@@ -261,7 +278,7 @@ class _Request:
             try:
                 await self._stream.drain()
             except ConnectionResetError:
-                self.disconnect()
+                self.fail()
 
     def _give_back(self, count: int) -> None:
         self._http2.acknowledge(self.stream_id, count)

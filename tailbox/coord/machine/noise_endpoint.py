@@ -175,6 +175,7 @@ class _Connection:
         self._stream = stream
         self._requests = Http2Requests(app, channel, stream, self._rearm)
         self._idle_timer = asyncio.get_running_loop().call_later(FIRST_REQUEST_TIMEOUT_S, self._give_up)
+        self._is_over = False
 
     async def run(self) -> None:
         try:
@@ -185,16 +186,19 @@ class _Connection:
                     log.debug("control channel ends", extra={"why": events[-1].why})
                     break
                 await self._stream.drain()  # a client that takes no answers gets to ask no more
+        except asyncio.CancelledError:
+            await self._requests.cancel()
+            raise
         finally:
+            self._is_over = True
             self._idle_timer.cancel()
             self._requests.flush()
             self._stream.close()
             await self._requests.close()
-            self._idle_timer.cancel()
 
     def _rearm(self) -> None:
         self._idle_timer.cancel()
-        if not self._requests.running:
+        if not self._requests.running and not self._is_over:
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE_TIMEOUT_S, self._give_up)
 
     def _give_up(self) -> None:
