@@ -1,1 +1,4 @@
-"""The relay role: DERP over HTTP, and STUN."""
+"""The relay role: a DERP server with STUN beside it, interoperable with Tailscale's clients.
+
+Not here: links between the relays of a region, whose place is `mesh.py`.
+"""

@@ -145,6 +145,27 @@ def fingerprint(covered: bytes) -> int:
     return zlib.crc32(covered) ^ FINGERPRINT_XOR
 
 
+def answer_any(datagram: bytes, mapped: Endpoint) -> bytes:
+    """Answer a binding request of any program, also the kind without a cookie: RFC 3489 knew no XOR-MAPPED-ADDRESS.
+
+    Raises Truncated and Malformed. For servers that mean to be open: such answers are larger than their requests.
+    """
+    if len(datagram) < HEADER.size:
+        raise Truncated(f"STUN message of {len(datagram)} bytes")
+    kind, length, cookie, transaction_id = HEADER.unpack_from(datagram)
+    if kind != MessageType.BINDING_REQUEST or length != len(datagram) - HEADER.size or length % 4:
+        raise Malformed("not a STUN binding request")
+    for _ in _attributes(datagram[HEADER.size :]):
+        pass
+    if cookie == COOKIE:
+        return BindingResponse(transaction_id, mapped).encode()
+    ip = _unmapped(mapped.ip)
+    family = AddressFamily.IPV4 if ip.version == 4 else AddressFamily.IPV6
+    value = struct.pack(">BBH", 0, family, mapped.port) + ip.packed
+    header = HEADER.pack(MessageType.BINDING_RESPONSE, ATTRIBUTE.size + len(value), cookie, transaction_id)
+    return header + ATTRIBUTE.pack(AttributeType.MAPPED_ADDRESS, len(value)) + value
+
+
 def _split(datagram: bytes, wanted: MessageType) -> tuple[bytes, bytes]:
     """Transaction id and attributes. Bytes beyond the stated length are ignored, as upstream does."""
     if len(datagram) < HEADER.size:
