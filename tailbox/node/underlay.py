@@ -116,9 +116,10 @@ class Underlay:
         else:
             self._links.send(path.region_id, peer, train)  # type: ignore[union-attr]
 
-    def send_datagram(self, endpoint: Endpoint, datagram: bytes) -> None:
-        """One datagram that belongs to no peer: a STUN request."""
-        self._send_udp(endpoint, Train.of(datagram))
+    def send_datagram(self, endpoint: Endpoint, datagram: bytes) -> bool:
+        """One datagram that belongs to no peer: a STUN request. False: there is no way to the address."""
+        is_routable = (self._udp6 if endpoint.ip.version == 6 else self._udp4) is not None
+        return self._send_udp(endpoint, Train.of(datagram)) is None and is_routable
 
     def local_endpoints(self) -> tuple[Endpoint, ...]:
         """Where our sockets can be reached from nearby: addresses of our interfaces, IPv4 first."""
