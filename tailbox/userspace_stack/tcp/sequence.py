@@ -31,3 +31,8 @@ def is_after(left: int, right: int) -> bool:
 def is_within(sequence: int, start: int, count: int) -> bool:
     """Whether `sequence` is one of the `count` numbers from `start` on."""
     return (sequence - start) & MASK < count
+
+
+def unwrap(near: int, sequence: int) -> int:
+    """The integer closest to `near` that `sequence` stands for; `near` may be beyond 2³² already."""
+    return near + ((sequence - near + HALF) & MASK) - HALF
