@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -51,11 +54,11 @@ class WebSocketClientStream:
         while True:
             data = await self._stream.read()
             self._feed(data)
-            for event in self._protocol.events_received():
-                if isinstance(event, Response):
-                    self._check(event, subprotocol)
-                    self._early = self._payloads()  # frames that came in the same chunk
-                    return
+            events = self._protocol.events_received()
+            if events and isinstance(events[0], Response):
+                self._check(events[0], subprotocol)
+                self._early = self._payloads(events[1:])  # frames that came in the same chunk
+                return
             if not data:
                 raise ConnectionResetError("connection closed during the WebSocket handshake")
 
@@ -128,7 +131,7 @@ class WebSocketClientStream:
 
     def _unwrap(self, data: bytes) -> bytes:
         self._feed(data)
-        payload = self._payloads()
+        payload = self._payloads(self._protocol.events_received())
         self._flush()  # pongs, and the answer to a close
         if not data:
             self._is_at_end = True
@@ -140,9 +143,9 @@ class WebSocketClientStream:
         else:
             self._protocol.receive_eof()
 
-    def _payloads(self) -> bytes:
+    def _payloads(self, events: Sequence[Event]) -> bytes:
         parts: list[bytes] = []
-        for event in self._protocol.events_received():
+        for event in events:
             if not isinstance(event, Frame):
                 continue
             if event.opcode in (Opcode.BINARY, Opcode.CONT):
