@@ -148,8 +148,10 @@ class TrainSealer:
 
 
 def read_headers(train: Train) -> tuple[list[int], list[int]]:
-    """First and second eight bytes of every packet as integers; a last packet without them is left out."""
+    """First and second eight bytes of every packet as integers; packets too short to have them are left out."""
     data, stride = train.data, train.stride
+    if stride < TRANSPORT_HEADER_BYTES:
+        return [], []
     full = len(data) // stride
     if full < OPEN_AS_MATRIX_FROM:
         starts = range(0, len(data) - TRANSPORT_HEADER_BYTES + 1, stride)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import pytest
-
 from tailbox.crypto import x25519
 from tailbox.randomness import SeededRandom
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
@@ -44,7 +42,7 @@ class Pair:
         self.alice, self.bob = End("alice"), End("bob")
         self.now = 1000.0
         self.tamper: Callable[[End, Train], Iterable[Train]] = lambda sender, train: [train]
-        for end, other in ((self.alice, self.bob), (self.bob, self.alice)):
+        for end, other in ((self.bob, self.alice), (self.alice, self.bob)):
             settings = PeerSettings(
                 preshared_key=preshared_key,
                 persistent_keepalive_s=persistent_keepalive_s if end is self.alice else 0.0,
@@ -89,13 +87,3 @@ class Pair:
 
     def run_for(self, seconds: float) -> None:
         self.run_until(self.now + seconds)
-
-
-@pytest.fixture
-def pair() -> Pair:
-    return Pair()
-
-
-@pytest.fixture
-def make_pair() -> type[Pair]:
-    return Pair
