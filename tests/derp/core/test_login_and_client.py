@@ -195,7 +195,13 @@ def test_only_101_upgrades(answer: bytes) -> None:
 def test_packets_of_one_peer_come_as_a_run() -> None:
     client = ready_client()
     other = node_public(CLIENT)
-    frames = [RecvPacket(PEER, b"1"), RecvPacket(PEER, b"2"), KeepAlive(), RecvPacket(PEER, b"3"), RecvPacket(other, b"")]
+    frames = [
+        RecvPacket(PEER, b"1"),
+        RecvPacket(PEER, b"2"),
+        KeepAlive(),
+        RecvPacket(PEER, b"3"),
+        RecvPacket(other, b""),
+    ]
     assert client.receive_bytes(b"".join(frame.encode() for frame in frames)) == [
         PacketsReceived(PEER, (b"1", b"2")),
         Received(KeepAlive()),

@@ -63,7 +63,8 @@ def test_a_delivery_is_the_packet_with_the_sources_key() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=40)), max_size=30), st.lists(st.integers(1, 90), max_size=40)
+    st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=40)), max_size=30),
+    st.lists(st.integers(1, 90), max_size=40),
 )
 @settings(max_examples=60)
 def test_every_packet_reaches_its_destination_once_and_in_order(sent: list[tuple[int, bytes]], cuts: list[int]) -> None:
