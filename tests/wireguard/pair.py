@@ -49,6 +49,17 @@ class Pair:
             )
             self.exchange(end, end.tunnels.set_peers({other.public: settings}, now=self.now))
 
+    def capture(self, *, deliver: bool) -> list[Train]:
+        """From now on, keep every message in the list returned, and deliver it or not."""
+        captured: list[Train] = []
+
+        def tamper(sender: End, train: Train) -> list[Train]:
+            captured.append(train)
+            return [train] if deliver else []
+
+        self.tamper = tamper
+        return captured
+
     def other(self, end: End) -> End:
         return self.bob if end is self.alice else self.alice
 

@@ -212,8 +212,7 @@ def test_a_flipped_bit_anywhere_never_raises_and_the_next_attempt_succeeds(flips
 
 def test_a_replayed_initiation_is_refused() -> None:
     pair = Pair()
-    captured: list[Train] = []
-    pair.tamper = lambda sender, train: (captured.append(train), [train])[1]
+    captured = pair.capture(deliver=True)
     pair.send(pair.alice, PACKET)
     assert message_type(captured[0].data) is MessageType.INITIATION
     effects = pair.bob.tunnels.open(captured[0], source=b"attacker", now=pair.now + 30)
@@ -224,8 +223,7 @@ def test_a_replayed_initiation_is_refused() -> None:
 
 def test_initiations_of_one_peer_are_answered_every_20_ms_at_most() -> None:
     pair = Pair()
-    captured: list[Train] = []
-    pair.tamper = lambda sender, train: (captured.append(train), [])[1]
+    captured = pair.capture(deliver=False)
     for _ in range(3):
         pair.send(pair.alice, PACKET)
         pair.run_for(6.0)
@@ -293,8 +291,7 @@ def test_one_source_with_a_cookie_still_has_a_limit() -> None:
     pair = Pair()
     tunnels = pair.bob.tunnels
     tunnels._load._loaded_until = float("inf")
-    captured: list[Train] = []
-    pair.tamper = lambda sender, train: (captured.append(train), [train])[1]
+    captured = pair.capture(deliver=True)
     pair.send(pair.alice, PACKET)
     pair.run_for(6.0)  # the second attempt shows the cookie
     shown = next(train for train in captured[1:] if len(train.data) == INITIATION_BYTES)
@@ -383,9 +380,8 @@ def test_an_initiator_that_only_listens_rekeys_too() -> None:
 
 def test_sessions_end_after_three_minutes_and_are_forgotten() -> None:
     pair = Pair()
-    captured: list[Train] = []
     pair.send(pair.alice, PACKET)
-    pair.tamper = lambda sender, train: (captured.append(train), [])[1]
+    captured = pair.capture(deliver=False)
     pair.run_for(100.0)
     pair.send(pair.alice, b"too late, as it will turn out...")
     pair.run_for(79.0)
