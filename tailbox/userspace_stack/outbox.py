@@ -8,8 +8,8 @@ from tailbox.userspace_stack.segments import ACK, MIN_BATCH, Bytes2D, FlowTempla
 from tailbox.wire.train import MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train
 
 WIREGUARD_BYTES = 32  # header 16, tag 16: what sealing adds to a packet
-BUFFER_BYTES = 1 << 16
-MAX_KEPT_BUFFERS = 64  # ours: 4 MiB stay allocated
+BUFFER_BYTES = 1 << 18  # what one connection may send in one collect: four trains
+MAX_KEPT_BUFFERS = 16  # ours: 4 MiB stay allocated
 
 
 def train_packets(packet_bytes: int) -> int:
@@ -54,7 +54,7 @@ class Outbox:
         window: int,
         last_flags: int,
     ) -> None:
-        """Send payload as segments of equal size and a shorter last one: at most one train's worth."""
+        """Send payload as segments of equal size and a shorter last one: at most MAX_ROWS, in trains."""
         size = len(payload)
         full = size // segment_bytes
         if full < MIN_BATCH:
@@ -64,10 +64,9 @@ class Outbox:
         rest = size - full * segment_bytes
         stride = template.header_bytes + segment_bytes
         flat = self._buffer(stride * (full + 1))
-        body = payload[: full * segment_bytes] if rest else payload
         template.fill_rows(
             flat[: full * stride].reshape(full, stride),
-            body,
+            payload[: full * segment_bytes] if rest else payload,
             sequence=sequence,
             acknowledgment=acknowledgment,
             window=window,
@@ -79,7 +78,11 @@ class Outbox:
             packet = template.segment(position, acknowledgment, last_flags, window, payload=payload[-rest:])
             flat[used : used + len(packet)] = np.frombuffer(packet, np.uint8)
             used += len(packet)
-        (self.looping if template.loops else self.trains).append(Train(flat[:used].data, stride))
+        data, length = flat.data, train_packets(stride) * stride
+        lane = self.looping if template.loops else self.trains
+        for start in range(0, used, length):
+            piece = data[start : min(start + length, used)]
+            lane.append(Train(piece, min(stride, len(piece))))
 
     def _post_singly(
         self,
@@ -101,7 +104,7 @@ class Outbox:
         (self.looping if template.loops else self.trains).append(Train(data, len(packets[0])))
 
     def _buffer(self, size: int) -> Bytes2D:
-        if size > BUFFER_BYTES:  # jumbo MTU
+        if size > BUFFER_BYTES or size < BUFFER_BYTES >> 3:  # jumbo MTU; or not worth a buffer
             return np.empty(size, np.uint8)
         if self._used == len(self._buffers):
             self._buffers.append(np.empty(BUFFER_BYTES, np.uint8))

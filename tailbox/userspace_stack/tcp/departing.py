@@ -1,8 +1,8 @@
 """What to send now. Sources: RFC 9293 §3.8, RFC 5681, RFC 6675 §5.
 
 The stack calls `depart` once per `collect` for every connection that something happened to. Data leaves as trains: a
-stretch of the send buffer of up to 49 segments is one train, retransmissions too. One acknowledgement answers all that
-arrived since the last call, and data carries it along if there is any.
+stretch of the send buffer is cut into trains in one operation, retransmissions too. One acknowledgement answers all
+that arrived since the last call, and data carries it along if there is any.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from tailbox.userspace_stack.outbox import train_packets
-from tailbox.userspace_stack.segments import ACK, FIN, PSH, SYN
+from tailbox.userspace_stack.segments import ACK, FIN, MAX_ROWS, PSH, SYN
 from tailbox.userspace_stack.tcp.connection import NEVER, ORPHAN_S, WINDOW_SCALE, TcpSocket
 from tailbox.userspace_stack.tcp.retransmission import Phase
 from tailbox.userspace_stack.tcp.states import MAY_RECEIVE_DATA, State
@@ -78,41 +78,49 @@ def _transmit(socket: TcpSocket, *, now: float) -> bool:
     if socket.snd_una == socket.snd_nxt and now - socket.sent_at > socket.timeout.rto_s:
         socket.congestion.restart()
     is_probe, socket.probe_now = socket.probe_now, False
-    limit = train_packets(socket.template.header_bytes + socket.segment_bytes) * socket.segment_bytes
-    for _ in range(MAX_TRAINS):
-        allowed = socket.congestion.window - recovery.pipe(socket.snd_una, socket.snd_nxt)
+    per_train = train_packets(socket.template.header_bytes + socket.segment_bytes)
+    left = min(MAX_TRAINS * per_train, MAX_ROWS - 1) * socket.segment_bytes
+    while left > 0:
+        allowed = min(socket.congestion.window - recovery.pipe(socket.snd_una, socket.snd_nxt), left)
         hole = recovery.next_hole(socket.snd_una)
         if hole is not None:
-            if not _send_again(socket, *hole, min(allowed, limit), now=now):
-                return False
-            continue
-        length = _new_length(socket, data_end, min(allowed, limit), is_probe=is_probe)
-        if length == 0:
-            if is_probe and socket.snd_nxt > socket.snd_una:
+            length = _send_again(socket, *hole, allowed, now=now)
+        else:
+            length = _send_new(socket, data_end, allowed, is_probe=is_probe, now=now)
+        if not length:
+            if is_probe and hole is None and socket.snd_nxt > socket.snd_una:
                 start = max(socket.snd_una, socket.snd_nxt - socket.segment_bytes)
                 socket.timed_position = 0
                 _send_stretch(socket, start, socket.snd_nxt - start, now=now)
             return False
         is_probe = False
-        if not socket.timed_position and recovery.phase is Phase.OPEN:
-            socket.timed_position, socket.timed_at = socket.snd_nxt + length, now
-        _send_stretch(socket, socket.snd_nxt, length, now=now)
-        socket.snd_nxt += length
+        left -= length
     return True
 
 
-def _send_again(socket: TcpSocket, start: int, end: int, allowed: int, *, now: float) -> bool:
-    """Send lost data again. The first segment of a recovery needs no room in the congestion window."""
+def _send_again(socket: TcpSocket, start: int, end: int, allowed: int, *, now: float) -> int:
+    """Send lost data again; returns how much. A recovery's first segment needs no room in the congestion window."""
     segment = socket.segment_bytes
     is_first = socket.recovery.high_retransmitted <= socket.snd_una
     room = max(socket.snd_una + max(socket.snd_wnd, segment) - start, 0)
     length = min(end - start, max(allowed // segment, int(is_first)) * segment, room)
     if length <= 0:
-        return False
+        return 0
     socket.timed_position = 0  # Karn's rule
     _send_stretch(socket, start, length, now=now)
     socket.recovery.high_retransmitted = start + length
-    return True
+    return length
+
+
+def _send_new(socket: TcpSocket, data_end: int, allowed: int, *, is_probe: bool, now: float) -> int:
+    """Send data, and the FIN, for the first time; returns how many sequence numbers that took."""
+    length = _new_length(socket, data_end, allowed, is_probe=is_probe)
+    if length:
+        if not socket.timed_position and socket.recovery.phase is Phase.OPEN:
+            socket.timed_position, socket.timed_at = socket.snd_nxt + length, now
+        _send_stretch(socket, socket.snd_nxt, length, now=now)
+        socket.snd_nxt += length
+    return length
 
 
 def _new_length(socket: TcpSocket, data_end: int, allowed: int, *, is_probe: bool) -> int:
