@@ -27,7 +27,7 @@ def create_api_token(
     lifetime_s: float | None = MAX_LIFETIME_S,
     scopes: Collection[str] = ("all",),
 ) -> Outcome[Created]:
-    """A lifetime of None is for the command line on the coordinator's own machine. Raises NotFound, Forbidden, Invalid."""
+    """A lifetime of None (no end) is for the coordinator's own machine. Raises NotFound, Forbidden, Invalid."""
     if not tailnet.user(user_id).is_active:
         raise Forbidden("the user is suspended")
     if lifetime_s is not None:

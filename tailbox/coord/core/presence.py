@@ -43,9 +43,9 @@ def settle_presence(tailnet: Tailnet, now_unix_s: float) -> Outcome[None]:
 
 
 def everyone_offline(tailnet: Tailnet, now_unix_s: float) -> Outcome[None]:
-    """After a start no stream is open, whatever the store says."""
+    """After a start no stream is open, whatever the store says. Ephemeral nodes get their whole time to come back."""
     gone = [
-        msgspec.structs.replace(node, is_online=False, sessions=0)
+        msgspec.structs.replace(node, is_online=False, sessions=0, last_seen_unix_s=now_unix_s)
         for node in tailnet.nodes.values()
         if node.is_online or node.sessions
     ]
