@@ -25,7 +25,7 @@ from tailbox.randomness import RandomSource
 from tailbox.runtime.byte_stream import ByteStream, PeerAddress
 from tailbox.telemetry.events import EventLog
 from tailbox.wire.addresses import Endpoint, parse_ip
-from tailbox.wire.derp import Restarting
+from tailbox.wire.derp import Health, Restarting
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
 
 RESTART_SPREAD_S = 5.0  # ours: clients come back over this long
@@ -119,8 +119,14 @@ class RelayServer:
             return
         await self._run(login, proven, stream, _endpoint(peer), is_ideal, is_websocket)
 
+    def tell_health(self, key: NodePublicKey, text: str) -> None:
+        """Show the user of a client what is wrong with its connection; an empty text takes that back."""
+        for connection in self._relay.connections_of(key):
+            self._sessions[connection].send_frame(Health(text).encode())
+            self._sessions[connection].flush()
+
     def announce_restart(self) -> None:
-        """Tell every client to come back soon, but not all at once."""
+        """Tell every client to come back soon, but not all at once. tailscale-rs takes the frame for an error."""
         for session in self._sessions.values():
             wait_s = self._random.uniform(0.0, RESTART_SPREAD_S)
             session.send_frame(Restarting(wait_s, RESTART_TRY_S).encode())
@@ -128,8 +134,6 @@ class RelayServer:
 
     def close(self) -> None:
         """End every session."""
-        if self.config.announces_restart:
-            self.announce_restart()
         for session in list(self._sessions.values()):
             session.flush()
             session.stream.close()

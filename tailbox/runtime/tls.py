@@ -32,6 +32,7 @@ RENEW_BEFORE = timedelta(days=30)  # ours: a development certificate this close 
 CLOCK_SLACK = timedelta(hours=1)  # ours: clocks of clients that run late
 ALWAYS_NAMED = ("localhost", "127.0.0.1", "::1")
 READ_BUFFER_BYTES = 16 * 1024  # ours: one TLS record; asyncio's default of 256 KiB a connection serves nobody here
+METACERT_MARK = b"derpkey"  # derpconst.go
 COMMON_NAME_CHARACTERS = 64  # X.520 ub-common-name
 
 CERTIFICATE_FILE = "development.crt"
@@ -143,6 +144,8 @@ def pinned_verifier(pin: str, server_name: str, *, unix_time: Callable[[], float
         leaf = connection.getpeercert(binary_form=True)
         if leaf is None or not hmac.compare_digest(hashlib.sha256(leaf).hexdigest(), digits):
             raise AuthenticationError
+        if any(not _is_metacert(other) for other in peer_chain(connection)[1:]):
+            raise AuthenticationError
         certificate = x509.load_der_x509_certificate(leaf)
         now = datetime.fromtimestamp(unix_time(), UTC)
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
@@ -151,6 +154,15 @@ def pinned_verifier(pin: str, server_name: str, *, unix_time: Callable[[], float
             raise AuthenticationError
 
     return verify
+
+
+def peer_chain(connection: ssl.SSLObject) -> tuple[bytes, ...]:
+    """The certificates that the other end presented, DER, leaf first. Before Python 3.13 only the leaf can be had."""
+    unverified = getattr(connection, "get_unverified_chain", None)
+    if unverified is not None:
+        return tuple(unverified())
+    leaf = connection.getpeercert(binary_form=True)
+    return () if leaf is None else (leaf,)
 
 
 def limit_read_buffers() -> None:
@@ -226,6 +238,11 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
     except ValueError:
         raise ConfigError("host name", name, "not a name for a certificate") from None
+
+
+def _is_metacert(der: bytes) -> bool:
+    """The extra certificate of relays, told by its common name; its length breaks X.520, of which readers warn."""
+    return METACERT_MARK in der
 
 
 def _is_address(name: str) -> bool:

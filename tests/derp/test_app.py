@@ -8,19 +8,22 @@ from typing import Any
 import httpx
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed
 
 from tailbox.crypto.x25519 import generate, node_public
 from tailbox.derp.core.client import ClientState, DerpClient, LoggedIn, PacketsReceived, PeerViolation
-from tailbox.derp.core.login import ClientClaims
+from tailbox.derp.core.login import ClientClaims, ServerClaims
 from tailbox.randomness import SeededRandom
 from tailbox.runtime.system import SystemRandom
 from tailbox.wire.derp import (
+    Health,
     KeepAlive,
     NotePreferred,
     PeerGone,
     PeerGoneReason,
     Ping,
     Pong,
+    Restarting,
     SendPacket,
     UnknownFrame,
     WatchConns,
@@ -334,6 +337,34 @@ async def test_metrics_follow_the_traffic(start_relay: Any) -> None:
     assert "derp_current_notideal_connections 1.0" in text
     assert 'derp_packets_dropped_total{kind="disco",reason="unknown_dest"} 1.0' in text
     assert 'derp_packets_received_total{kind="disco"} 1.0' in text
+
+
+async def test_health_and_restarts_are_told_when_asked_for(start_relay: Any) -> None:
+    relay = await start_relay(announces_restart=True)
+    client = await relay.client(1)
+    relay.role.server.tell_health(public(1), "too loud")
+    assert await client.frame(Health) == Health("too loud")
+    relay.role.announce_stop()
+    hint = await client.frame(Restarting)
+    assert isinstance(hint, Restarting)
+    assert 0.0 <= hint.reconnect_in_s <= 5.0
+
+
+async def test_the_rate_limit_is_advertised_when_asked_for(start_relay: Any) -> None:
+    relay = await start_relay(advertises_rate_limit=True, rate_limit_bytes_per_s=1000, rate_limit_burst_bytes=1)
+    client = await relay.connect(1)
+    event = await client.wait(lambda event: isinstance(event, LoggedIn))
+    assert isinstance(event, LoggedIn)
+    assert event.claims == ServerClaims(2, 1000, 65568)
+
+
+async def test_websockets_must_speak_derp(start_relay: Any) -> None:
+    relay = await start_relay()
+    async with connect_websocket(f"ws://127.0.0.1:{relay.port}/derp") as ws:
+        with pytest.raises(ConnectionClosed) as caught:
+            await asyncio.wait_for(ws.recv(), 5)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1008
 
 
 async def test_stopping_ends_every_client(start_relay: Any) -> None:

@@ -33,6 +33,7 @@ from tailbox.errors import LocalProtocolError, Malformed
 from tailbox.randomness import SeededRandom
 from tailbox.wire.derp import (
     ClientInfo,
+    Frame,
     FrameType,
     Health,
     KeepAlive,
@@ -195,7 +196,7 @@ def test_only_101_upgrades(answer: bytes) -> None:
 def test_packets_of_one_peer_come_as_a_run() -> None:
     client = ready_client()
     other = node_public(CLIENT)
-    frames = [
+    frames: list[Frame] = [
         RecvPacket(PEER, b"1"),
         RecvPacket(PEER, b"2"),
         KeepAlive(),
@@ -212,7 +213,7 @@ def test_packets_of_one_peer_come_as_a_run() -> None:
 
 def test_short_and_unknown_frames_are_skipped() -> None:
     client = ready_client()
-    short = [encode_frame(kind, b"x") for kind in (0x05, 0x08, 0x09, 0x12, 0x13, 0x15)]
+    short = [UnknownFrame(kind, b"x").encode() for kind in (0x05, 0x08, 0x09, 0x12, 0x13, 0x15)]
     wire = b"".join(short) + UnknownFrame(0x66, b"").encode() + ServerKey(PEER).encode() + Health("x").encode()
     assert client.receive_bytes(wire) == [Received(Health("x"))]
     assert client.skipped_frames == len(short) + 2
