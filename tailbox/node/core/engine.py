@@ -184,6 +184,9 @@ class Engine:
     def relay_gone(self, peer: NodePublicKey, region_id: int, *, now: float) -> EngineEffects:
         return self._paths_only(self.paths.relay_gone(peer, region_id, now=now), now)
 
+    def endpoint_failed(self, peer: NodePublicKey, endpoint: Endpoint, *, now: float) -> EngineEffects:
+        return self._paths_only(self.paths.endpoint_failed(peer, endpoint, now=now), now)
+
     def rebind(self, *, now: float) -> EngineEffects:
         return self._paths_only(self.paths.rebind(now=now), now)
 

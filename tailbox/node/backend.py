@@ -1,0 +1,445 @@
+"""The node's parts, wired: state, control session, engine, underlay, netcheck; and the state the node is in.
+
+`Node` is the public face; LocalAPI and proxy use what `Node` uses. Everything runs in the loop that called `start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from tailbox.clock import Clock
+from tailbox.crypto.x25519 import disco_public, generate, node_public
+from tailbox.errors import ConfigError, TailboxError
+from tailbox.node.config import NodeConfig
+from tailbox.node.control_client import ControlClient
+from tailbox.node.control_loop import ControlLoop
+from tailbox.node.core.control_session import (
+    ControlSession,
+    LoggedIn,
+    Phase,
+    SessionEvent,
+    SessionSettings,
+)
+from tailbox.node.core.engine import Engine, EngineEvent, EngineView
+from tailbox.node.core.netmap import Netmap, NetmapReducer
+from tailbox.node.core.netmap_view import ViewPreferences, engine_view
+from tailbox.node.core.status import BackendState
+from tailbox.node.core.tap import PacketTap
+from tailbox.node.driver import EngineDriver
+from tailbox.node.events import HomeRelayChanged, MapStreamEnded, NetmapChanged, StateChanged
+from tailbox.node.forwarder import Forwarder
+from tailbox.node.host_information import host_information, host_name
+from tailbox.node.netcheck_runner import NetcheckResult, NetcheckRunner
+from tailbox.node.pings import Pings
+from tailbox.node.state_file import NodeState, StateStore, logged_out, open_state
+from tailbox.node.underlay import Underlay
+from tailbox.node.underlay_events import EndpointUnreachable, UnderlayEvent
+from tailbox.paths.path import Direct, Path
+from tailbox.randomness import RandomSource
+from tailbox.runtime.network import Network
+from tailbox.runtime.supervisor import Supervisor, TaskFailed
+from tailbox.telemetry.events import EventLog
+from tailbox.wire.control.capability import CURRENT_VERSION
+from tailbox.wire.control.map import MapResponse
+from tailbox.wire.keys import DiscoPrivateKey, MachinePrivateKey, NodePrivateKey, NodePublicKey
+from tailbox.wire.train import Train
+
+HOME_RELAY_PATIENCE_S = 5.0  # ours: a node without any reachable relay counts as running after this
+EXPIRY_CHECK_S = 30.0  # ours: how often keys that ran out are looked for
+
+
+class Backend:
+    """One node's parts. `start` once, `close` once."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        network: Network,
+        clock: Clock,
+        random: RandomSource,
+        events: EventLog,
+        tap: PacketTap | None = None,
+        include_loopback: bool = False,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.random = random
+        self.events = events
+        self.tap = tap
+        self.network = network
+        self._include_loopback = include_loopback
+        self.netmap: Netmap | None = None
+        self.pings = Pings()
+        self.filter_problems: tuple[str, ...] = ()
+        self._reducer = NetmapReducer()
+        self._netmap_at = 0.0
+        self._view_is_due = False
+        self._home_region = 0
+        self._state = BackendState.NO_STATE
+        self._changed = asyncio.Event()
+        self._is_closed = False
+
+    # Life.
+
+    async def start(self) -> None:
+        """Open everything; joining goes on in the background. Raises ConfigError, OSError."""
+        self.store: StateStore = open_state(self.config.state_file)
+        try:
+            self._open_state()
+            self._make_parts()
+            await self.underlay.start(self.config.listen_port)
+        except BaseException:
+            self.store.close()
+            raise
+        self._update_hostinfo()
+        self.control.start()
+        self.supervisor.keep_running("key expiry", self._watch_expiry)
+        self._refresh_state()
+
+    async def close(self) -> None:
+        """Ephemeral nodes say goodbye; everything ends."""
+        self._is_closed = True
+        if self.config.is_ephemeral and self.session.phase is Phase.POLLING:
+            try:
+                async with asyncio.timeout(1.0):
+                    await self.control.logout()
+            except (TailboxError, OSError):
+                pass  # the coordinator cleans up by itself, only later
+        await self.forwarder.close()
+        await self.supervisor.close()
+        await self.control.close()
+        self.netcheck.close()
+        self.driver.close()
+        await self.underlay.close()
+        self.store.close()
+        self._changed.set()
+
+    def _open_state(self) -> None:
+        loaded = self.store.load()
+        state = loaded or NodeState(machine_key=generate(MachinePrivateKey, self.random))
+        server = self.config.login_server or state.login_server
+        if not server:
+            raise ConfigError("login_server", "", "which coordinator to join is not known")
+        if state.login_server not in ("", server):
+            state = logged_out(state)  # another tailnet: the old login means nothing there
+        wanted = host_name(self.config, state.hostname)
+        self.state_on_disk = replace(state, login_server=server, hostname=wanted, want_running=True, logged_out=False)
+        self.store.save(self.state_on_disk)
+
+    def _make_parts(self) -> None:
+        config, state = self.config, self.state_on_disk
+        disco_key = generate(DiscoPrivateKey, self.random)
+        self.supervisor = Supervisor(on_failure=self._on_failure, clock=self.clock, random=self.random)
+        settings = SessionSettings(state.login_server, config.read_auth_key(), config.is_ephemeral)
+        self.session = ControlSession(
+            settings,
+            node_key=state.node_key,
+            old_node_key=state.old_node_key,
+            disco_key=disco_public(disco_key),
+            random=self.random,
+        )
+        self._log_id = self.random.bytes(32).hex()
+        client = ControlClient(
+            state.login_server, state.machine_key, version=CURRENT_VERSION, network=self.network, random=self.random
+        )
+        self.control = ControlLoop(
+            self.session, client, self, clock=self.clock, supervisor=self.supervisor, on_event=self._on_session_event
+        )
+        self.underlay = Underlay(
+            self.network,
+            self.clock,
+            self._on_train,
+            random=self.random,
+            supervisor=self.supervisor,
+            on_event=self._on_underlay_event,
+            on_peer_gone=self._on_peer_gone,
+            include_loopback=self._include_loopback,
+        )
+        self._identity = self.session.node_key
+        engine = Engine(
+            self._identity,
+            disco_key,
+            node_public(self._identity),
+            transmit=self.underlay.send,
+            random=self.random,
+            unix_offset_s=self.clock.unix_time() - self.clock.monotonic(),
+            mtu=config.mtu,
+            tap=self.tap,
+        )
+        engine.stack.set_forwarding(own_addresses=True, other_addresses=False)
+        self.driver = EngineDriver(
+            engine,
+            self.clock,
+            on_event=self._on_engine_event,
+            on_pending=lambda pending: self.forwarder.offer(pending),
+            on_stun=self._on_stun,
+            reply=self._reply,
+        )
+        self.forwarder = Forwarder(self.driver, host=config.forward_to, tap=self.tap)
+        self.netcheck = NetcheckRunner(
+            self.network,
+            self.clock,
+            self.underlay,
+            self.supervisor,
+            random=self.random,
+            on_result=self._on_netcheck,
+            fixed_port=config.listen_port,
+        )
+        self.underlay.set_private_key(self._identity)
+
+    # State.
+
+    @property
+    def state(self) -> BackendState:
+        return self._state
+
+    @property
+    def public_key(self) -> NodePublicKey:
+        return node_public(self._identity)
+
+    async def wait_for_change(self) -> None:
+        """Until the state, the netmap or the sign-in address changes."""
+        await self._changed.wait()
+
+    def say_changed(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _refresh_state(self) -> None:
+        state = self._derive_state()
+        if state is not self._state:
+            self._state = state
+            self.publish(StateChanged(state))
+        self.say_changed()
+
+    def _derive_state(self) -> BackendState:
+        phase = self.session.phase
+        if phase is Phase.STOPPED:
+            return BackendState.STOPPED
+        if phase is Phase.LOGGED_OUT:
+            return BackendState.NEEDS_LOGIN
+        netmap = self.netmap
+        if netmap is None:
+            waits = phase is Phase.AWAITING_USER or self.session.last_error
+            return BackendState.NEEDS_LOGIN if waits else BackendState.STARTING
+        if netmap.is_expired(netmap.self_node, now_unix_s=self.clock.unix_time()):
+            return BackendState.NEEDS_LOGIN
+        if not netmap.self_node.machine_authorized:
+            return BackendState.NEEDS_MACHINE_AUTH
+        if self._home_region in self.underlay.connected_regions or self._is_patience_over():
+            return BackendState.RUNNING
+        return BackendState.RUNNING if self._state is BackendState.RUNNING else BackendState.STARTING
+
+    def _is_patience_over(self) -> bool:
+        return self.clock.monotonic() - self._netmap_at >= HOME_RELAY_PATIENCE_S
+
+    def publish(self, event: object) -> None:
+        self.events.publish(f"node:{self.state_on_disk.hostname}", event)
+
+    # What users ask for.
+
+    def up(self) -> None:
+        self.session.up()
+        self._remember(want_running=True)
+        self.control.wake()
+        self._refresh_state()
+
+    async def down(self) -> None:
+        """Leave the tailnet without logging out: no traffic, no poll."""
+        self.session.down()
+        self._remember(want_running=False)
+        self.control.wake()
+        self._forget_netmap()
+        self._refresh_state()
+
+    async def logout(self) -> None:
+        """Raises ControlError while the coordinator cannot be told."""
+        await self.control.logout()
+        self.state_on_disk = logged_out(self.state_on_disk)
+        self.store.save(self.state_on_disk)
+        self._forget_netmap()
+        self._take_identity(self.session.node_key)
+        self._refresh_state()
+
+    def login(self, *, auth_key: str = "", force: bool = False) -> None:
+        self.session.login(auth_key=auth_key, force=force)
+        self.control.wake()
+        self._refresh_state()
+
+    def set_hostname(self, hostname: str) -> None:
+        self._remember(hostname=hostname)
+        self._update_hostinfo()
+
+    def set_config(self, config: NodeConfig) -> None:
+        """Preferences that may change while running."""
+        self.config = config
+        self._update_hostinfo()
+        self._view_soon()
+
+    def _remember(self, **changes: object) -> None:
+        changed = replace(self.state_on_disk, **changes)  # type: ignore[arg-type]  # names of NodeState's own fields
+        if changed != self.state_on_disk:
+            self.state_on_disk = changed
+            self.store.save(changed)
+
+    def _update_hostinfo(self) -> None:
+        self.session.hostinfo = host_information(
+            self.config,
+            hostname=self.state_on_disk.hostname,
+            log_id=self._log_id,
+            netcheck=self.netcheck.last_result,
+        )
+        self.control.update_soon()
+
+    # MapListener.
+
+    def map_started(self) -> None:
+        self._reducer = NetmapReducer()
+
+    def map_message(self, message: MapResponse) -> str | None:
+        wrong = self._reducer.apply(message, now_unix_s=self.clock.unix_time())
+        if wrong is not None or self._reducer.netmap is self.netmap or self._reducer.netmap is None:
+            return wrong
+        if self._reducer.netmap.has_tailnet_lock:
+            return "this tailnet uses tailnet lock, which Tailbox cannot verify"
+        if self.netmap is None:
+            self._netmap_at = self.clock.monotonic()
+            asyncio.get_running_loop().call_later(HOME_RELAY_PATIENCE_S, self._on_patience_over)
+        self.netmap = self._reducer.netmap
+        self._view_soon()
+        return None
+
+    def map_ended(self, why: str) -> None:
+        if not self._is_closed:
+            self.publish(MapStreamEnded(why))
+
+    # Netmap → engines.
+
+    def _view_soon(self) -> None:
+        """Once for all messages that have arrived."""
+        if not self._view_is_due:
+            self._view_is_due = True
+            asyncio.get_running_loop().call_soon(self._apply_view)
+
+    def _apply_view(self) -> None:
+        self._view_is_due = False
+        netmap = self.netmap
+        if netmap is None or self._is_closed:
+            return
+        now_unix_s = self.clock.unix_time()
+        preferences = ViewPreferences(
+            accept_routes=self.config.accept_routes,
+            shields_up=self.config.shields_up,
+            advertise_routes=self.config.advertise_routes,
+        )
+        view = engine_view(netmap, preferences, now_unix_s=now_unix_s)
+        self.filter_problems = view.dataplane.rules.problems
+        self.driver.perform(self.driver.engine.set_view(view, now=self.driver.now))
+        self.underlay.set_derp_map(netmap.derp_map)
+        self.netcheck.set_derp_map(netmap.derp_map)
+        self._remember(tailnet=netmap.domain)
+        self.publish(NetmapChanged(len(netmap.peers)))
+        self._refresh_state()
+        if netmap.is_expired(netmap.self_node, now_unix_s=now_unix_s):
+            self.session.self_expired()
+            self.control.wake()
+
+    def _forget_netmap(self) -> None:
+        self.netmap = None
+        self.driver.perform(self.driver.engine.set_view(EngineView(), now=self.driver.now))
+        self.underlay.set_derp_map(None)
+        self.netcheck.set_derp_map(None)
+        self._home_region = 0
+
+    def _on_patience_over(self) -> None:
+        if not self._is_closed:
+            self._refresh_state()
+
+    async def _watch_expiry(self) -> None:
+        """Peers whose key runs out lose their routes, told or not."""
+        while True:
+            await asyncio.sleep(EXPIRY_CHECK_S)
+            if self.netmap is not None:
+                self._view_soon()
+
+    def _take_identity(self, key: NodePrivateKey) -> None:
+        if key == self._identity:
+            return
+        self._identity = key
+        self.driver.engine.set_identity(key, node_public(key))
+        self.underlay.set_private_key(key)
+        self._view_soon()
+
+    # Events of the parts.
+
+    def _on_session_event(self, event: SessionEvent) -> None:
+        self.publish(event)
+        if isinstance(event, LoggedIn):
+            self._take_identity(event.key)
+            old = self.state_on_disk.node_key
+            previous = old if old is not None and old != event.key else self.state_on_disk.old_node_key
+            self._remember(node_key=event.key, old_node_key=previous, logged_out=False)
+        self._refresh_state()
+
+    def _on_engine_event(self, event: EngineEvent) -> None:
+        self.pings.handle(event, now=self.driver.now)
+        self.publish(event)
+
+    def _on_underlay_event(self, event: UnderlayEvent) -> None:
+        self.publish(event)
+        if isinstance(event, EndpointUnreachable):
+            found = self.driver.engine.endpoint_failed(event.peer, event.endpoint, now=self.driver.now)
+            self.driver.perform(found)
+        if not self._is_closed:
+            self._refresh_state()
+
+    def _on_peer_gone(self, peer: NodePublicKey, region_id: int) -> None:
+        self.driver.perform(self.driver.engine.relay_gone(peer, region_id, now=self.driver.now))
+
+    def _on_train(self, train: Train, source: Path, relay_peer: NodePublicKey | None) -> None:
+        self.driver.on_train(train, source, relay_peer)
+
+    def _on_stun(self, message: bytes, source: Path) -> None:
+        if isinstance(source, Direct):
+            self.netcheck.handle_stun(message)
+
+    def _reply(self, source: Path, relay_peer: NodePublicKey | None, datagram: bytes) -> None:
+        if isinstance(source, Direct):
+            self.underlay.send_datagram(source.endpoint, datagram)
+        elif relay_peer is not None:
+            self.underlay.send(source, relay_peer, Train.of(datagram))
+
+    def _on_netcheck(self, result: NetcheckResult) -> None:
+        if self._is_closed:
+            return
+        if result.home_region != self._home_region:
+            self._home_region = result.home_region
+            self.underlay.set_home(result.home_region)
+            self.publish(HomeRelayChanged(result.home_region))
+        before = (self.session.endpoints, self.session.hostinfo)
+        self.session.endpoints = tuple((str(own.endpoint), int(own.kind)) for own in result.endpoints)
+        self.driver.perform(
+            self.driver.engine.set_own_endpoints([own.endpoint for own in result.endpoints], now=self.driver.now)
+        )
+        self._update_hostinfo_quietly(before)
+        self._refresh_state()
+
+    def _update_hostinfo_quietly(self, before: tuple[object, object]) -> None:
+        """Latencies vary from run to run: only other endpoints or another home are news."""
+        fresh = host_information(
+            self.config,
+            hostname=self.state_on_disk.hostname,
+            log_id=self._log_id,
+            netcheck=self.netcheck.last_result,
+        )
+        old = self.session.hostinfo
+        old_home = old.net_info.preferred_derp if old.net_info else 0
+        new_home = fresh.net_info.preferred_derp if fresh.net_info else 0
+        self.session.hostinfo = fresh
+        if before[0] != self.session.endpoints or old_home != new_home:
+            self.control.update_soon()
+
+    def _on_failure(self, failure: TaskFailed) -> None:
+        self.publish(failure)

@@ -1,0 +1,70 @@
+"""Pings under way: what was sent, and who waits for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tailbox.node.core.engine import EngineEvent, TsmpPong
+from tailbox.paths.events import PingPurpose, PingTimedOut, PongReceived
+from tailbox.paths.path import Path
+from tailbox.userspace_stack.events import EchoReply
+from tailbox.wire.keys import NodePublicKey
+
+Answer = tuple[float, Path | None]  # latency in seconds, path where it is known
+
+
+class Pings:
+    """Matches answers with questions."""
+
+    def __init__(self) -> None:
+        self._by_peer: dict[NodePublicKey, list[asyncio.Future[Answer]]] = {}
+        self._by_data: dict[bytes, tuple[float, asyncio.Future[Answer]]] = {}
+
+    async def disco(self, peer: NodePublicKey, send: Callable[[], None], *, timeout_s: float) -> Answer:
+        """Raises TimeoutError."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiting = self._by_peer.setdefault(peer, [])
+        waiting.append(future)
+        try:
+            send()
+            async with asyncio.timeout(timeout_s):
+                return await future
+        finally:
+            waiting.remove(future)
+            if not waiting:
+                self._by_peer.pop(peer, None)
+
+    async def through_tunnel(
+        self, data: bytes, send: Callable[[], None], *, now: Callable[[], float], timeout_s: float
+    ) -> Answer:
+        """`data` names the question in its answer. Raises TimeoutError."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._by_data[data] = (now(), future)
+        try:
+            send()
+            async with asyncio.timeout(timeout_s):
+                return await future
+        finally:
+            del self._by_data[data]
+
+    def handle(self, event: EngineEvent, *, now: float) -> None:
+        if isinstance(event, PongReceived):
+            if event.purpose is PingPurpose.COMMAND:
+                self._answer_peer(event.peer, (event.latency_s, event.path))
+        elif isinstance(event, TsmpPong):
+            self._answer_data(event.data, now)
+        elif isinstance(event, EchoReply):
+            self._answer_data(event.payload, now)
+        elif isinstance(event, PingTimedOut):
+            pass  # another path may still answer; whoever waits has a time limit of their own
+
+    def _answer_peer(self, peer: NodePublicKey, answer: Answer) -> None:
+        for future in self._by_peer.get(peer, ()):
+            if not future.done():
+                future.set_result(answer)
+
+    def _answer_data(self, data: bytes, now: float) -> None:
+        waiting = self._by_data.get(data)
+        if waiting is not None and not waiting[1].done():
+            waiting[1].set_result((now - waiting[0], None))
