@@ -14,9 +14,9 @@ from tailbox.wire.stun import BindingResponse
 MAPPED4, MAPPED6 = Endpoint.parse("192.0.2.10:4000"), Endpoint.parse("[2001:db8::10]:4000")
 
 
-def region(region_id: int, **settings: bool) -> DERPRegion:
+def region(region_id: int, *, no_measure_no_home: bool = False) -> DERPRegion:
     node = DERPNode(name=f"{region_id}a", region_id=region_id, host_name=f"r{region_id}.example")
-    return DERPRegion(region_id=region_id, nodes=(node,), **settings)
+    return DERPRegion(region_id=region_id, nodes=(node,), no_measure_no_home=no_measure_no_home)
 
 
 def regions(*region_ids: int) -> dict[int, DERPRegion]:
