@@ -1,4 +1,4 @@
-"""What of a node's own words is stored, and how much. Source: control reference §6.1, §6.8, reliability reference §1.17."""
+"""What of a node's own words is stored, and how much. Source: control reference §6.1, §6.8; reliability §1.17."""
 
 from __future__ import annotations
 
