@@ -29,7 +29,7 @@ from tailbox.node.core.tap import PacketTap
 from tailbox.node.driver import EngineDriver
 from tailbox.node.events import HomeRelayChanged, MapStreamEnded, NetmapChanged, StateChanged
 from tailbox.node.forwarder import Forwarder
-from tailbox.node.host_information import host_information, host_name
+from tailbox.node.host_information import host_information, host_name, netcheck_json
 from tailbox.node.netcheck_runner import NetcheckResult, NetcheckRunner
 from tailbox.node.pings import Pings
 from tailbox.node.state_file import NodeState, StateStore, logged_out, open_state
@@ -42,10 +42,12 @@ from tailbox.runtime.supervisor import Supervisor, TaskFailed
 from tailbox.telemetry.events import EventLog
 from tailbox.wire.control.capability import CURRENT_VERSION
 from tailbox.wire.control.map import MapResponse
+from tailbox.wire.control.timestamp import Timestamp
 from tailbox.wire.keys import DiscoPrivateKey, MachinePrivateKey, NodePrivateKey, NodePublicKey
 from tailbox.wire.train import Train
 
 HOME_RELAY_PATIENCE_S = 5.0  # ours: a node without any reachable relay counts as running after this
+MEASURE_TIMEOUT_S = 10.0  # ours: twice what a run takes at most
 EXPIRY_CHECK_S = 30.0  # ours: how often keys that ran out are looked for
 
 
@@ -277,6 +279,23 @@ class Backend:
         self.config = config
         self._update_hostinfo()
         self._view_soon()
+
+    async def rebind(self) -> None:
+        """The network changed: new sockets, and every path is searched anew."""
+        await self.underlay.rebind()
+        self.driver.perform(self.driver.engine.rebind(now=self.driver.now))
+        self.netcheck.network_changed()
+
+    async def measure(self) -> dict[str, object]:
+        """A fresh netcheck, in upstream's JSON. Raises TimeoutError."""
+        before = self.netcheck.last_result
+        self.netcheck.request(full=True)
+        async with asyncio.timeout(MEASURE_TIMEOUT_S):
+            while self.netcheck.last_result is before:
+                await self.wait_for_change()
+        assert self.netcheck.last_result is not None
+        now = Timestamp.from_unix(self.clock.unix_time())
+        return netcheck_json(self.netcheck.last_result, now=str(now))
 
     def _remember(self, **changes: object) -> None:
         changed = replace(self.state_on_disk, **changes)  # type: ignore[arg-type]  # names of NodeState's own fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import socket
 import sys
+from collections.abc import Mapping
 
 from tailbox import __version__
 from tailbox.node.config import NodeConfig
@@ -55,3 +56,35 @@ def net_information(result: NetcheckResult | None) -> NetInfo | None:
         preferred_derp=result.home_region,
         derp_latency=latency,
     )
+
+
+def netcheck_json(result: NetcheckResult, *, now: str) -> dict[str, object]:
+    """A report in the shape of `tailscale netcheck --format=json`; latencies in nanoseconds."""
+    report = result.report
+
+    def nanoseconds(by_region: Mapping[int, float]) -> dict[str, int] | None:
+        return {str(region): round(seconds * 1e9) for region, seconds in by_region.items()} or None
+
+    return {
+        "Now": now,
+        "UDP": report.udp,
+        "IPv6": report.ipv6,
+        "IPv4": report.ipv4,
+        "IPv6CanSend": report.ipv6_can_send,
+        "IPv4CanSend": report.ipv4_can_send,
+        "OSHasIPv6": report.ipv6_can_send,
+        "ICMPv4": False,
+        "MappingVariesByDestIP": report.mapping_varies_by_destination,
+        "UPnP": None,
+        "PMP": None,
+        "PCP": None,
+        "PreferredDERP": result.home_region,
+        "RegionLatency": nanoseconds(report.region_latency_s),
+        "RegionV4Latency": nanoseconds(report.region_ipv4_latency_s),
+        "RegionV6Latency": nanoseconds(report.region_ipv6_latency_s),
+        "GlobalV4Counters": {str(at): count for at, count in report.mapped_seen.items() if at.ip.version == 4},
+        "GlobalV6Counters": {str(at): count for at, count in report.mapped_seen.items() if at.ip.version == 6},
+        "GlobalV4": str(report.global_ipv4 or ""),
+        "GlobalV6": str(report.global_ipv6 or ""),
+        "CaptivePortal": None,
+    }

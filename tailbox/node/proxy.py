@@ -70,10 +70,10 @@ class Dialer:
             raise Unreachable(f"no node has {ip}")
         return None
 
-    async def dial(self, endpoint: Endpoint) -> TcpSocket:
+    async def dial(self, endpoint: Endpoint, *, timeout_s: float = DIAL_TIMEOUT_S) -> TcpSocket:
         """Connect inside the tailnet. Raises OSError or StackError."""
         tcp = self._connect(endpoint)
-        await wait_established(tcp, self._driver, timeout_s=DIAL_TIMEOUT_S)
+        await wait_established(tcp, self._driver, timeout_s=timeout_s)
         return tcp
 
     async def dial_outside(self, destination: Destination) -> socket.socket:

@@ -77,6 +77,10 @@ class Dataplane:
         self._filter.set_rules(view.rules, local=local, shields_up=view.shields_up)
 
     @property
+    def rules(self) -> CompiledFilter:
+        return self._view.rules
+
+    @property
     def routes(self) -> OverlayRoutes:
         return self._view.routes
 
