@@ -430,7 +430,7 @@ class FrameSplitter:
 
         Without `keep_others` the payload of types not named is thrown away as it comes: they appear empty.
         """
-        self._limits = limits
+        self._limits = {int(frame_type): limit for frame_type, limit in limits.items()}  # plain integers are quicker
         self._other_limit = other_limit
         self._keep_others = keep_others
         self._skip_bytes = 0  # still to come of a frame that is thrown away
@@ -466,25 +466,26 @@ class FrameSplitter:
             data = bytes(self._pending)
             self._pending.clear()
         frames: list[tuple[int, bytes]] = []
-        offset, size = 0, len(data)
+        offset, size, header_bytes = 0, len(data), FRAME_HEADER.size
         limits, other_limit, unpack = self._limits, self._other_limit, FRAME_HEADER.unpack_from
-        wanted = FRAME_HEADER.size
-        while size - offset >= FRAME_HEADER.size:
+        wanted = header_bytes
+        while size - offset >= header_bytes:
             frame_type, length = unpack(data, offset)
             if length > limits.get(frame_type, other_limit):
                 self.error = Malformed(f"frame of type {frame_type:#04x} and {length} bytes")
                 return frames
-            start = offset + FRAME_HEADER.size
-            if not self._keep_others and frame_type not in limits:
-                offset = min(start + length, size)
-                self._skip_bytes = start + length - offset
+            start = offset + header_bytes
+            end = start + length
+            if frame_type not in limits and not self._keep_others:
+                offset = min(end, size)
+                self._skip_bytes = end - offset
                 frames.append((frame_type, b""))
                 continue
-            if size - start < length:
-                wanted = FRAME_HEADER.size + length
+            if end > size:
+                wanted = header_bytes + length
                 break
-            offset = start + length
-            frames.append((frame_type, data[start:offset]))
+            offset = end
+            frames.append((frame_type, data[start:end]))
         self._wanted = wanted
         self._pending += data[offset:] if offset else data
         return frames

@@ -41,6 +41,8 @@ HOME_MOVE_AFTER_S = 5.0  # derpserver.go: a later change of mind is a move
 MAX_CONNECTIONS_PER_KEY = 8  # ours: the oldest goes
 MAX_NOTED_SOURCES = 4096  # ours, for one connection: beyond it, nobody tells it who leaves
 
+_SEND_PACKET = FrameType.SEND_PACKET.value  # a plain integer: comparing one with an enum's costs as much as the lookup
+
 
 @dataclass(frozen=True, slots=True)
 class RelayEffects:
@@ -213,7 +215,7 @@ class _Batch:
         run_destination, run_is_disco, run_bytes = b"", False, 0
         header, header_length, source = b"", -1, self._connection.raw_key
         for frame_type, payload in frames:
-            if frame_type != FrameType.SEND_PACKET:
+            if frame_type != _SEND_PACKET:
                 reason = self._control(frame_type, payload)
                 if reason is not None:
                     self._end_run(run_destination, run_is_disco, run, run_bytes)
