@@ -426,6 +426,36 @@ def test_persistent_keepalives_connect_by_themselves_and_keep_going() -> None:
     assert pair.alice.tunnels.next_deadline() is None
 
 
+def test_turning_persistent_keepalives_on_speaks_at_once() -> None:
+    pair = Pair()
+    pair.send(pair.alice, PACKET)
+    settings_of_bob = {pair.bob.public: PeerSettings(persistent_keepalive_s=5.0)}
+    effects = pair.alice.tunnels.set_peers(settings_of_bob, now=pair.now)
+    assert [len(train.data) for _, train in effects.to_network] == [32]
+
+
+def test_a_listener_in_a_stream_keeps_sending_keepalives() -> None:
+    pair = Pair()
+    pair.send(pair.alice, PACKET)
+    for _ in range(10):
+        pair.run_for(3.0)
+        pair.send(pair.alice, PACKET)
+    assert pair.bob.tunnels.peer_status(pair.alice.public).sent_bytes == 3 * 32  # after 10, 20 and 30 s
+    pair.run_for(10.1)
+    assert pair.bob.tunnels.peer_status(pair.alice.public).sent_bytes == 4 * 32
+    pair.run_for(50.0)  # one more, for data that came while the last one was due; then silence
+    assert pair.bob.tunnels.peer_status(pair.alice.public).sent_bytes == 5 * 32
+
+
+def test_an_initiator_refreshes_an_old_session_when_it_receives() -> None:
+    pair = Pair()
+    pair.send(pair.alice, PACKET)
+    pair.run_for(166.0)
+    assert starts(pair.alice) == 1
+    pair.send(pair.bob, PACKET)
+    assert completions(pair.alice) == [True, True]
+
+
 def test_both_ends_starting_at_once_settle() -> None:
     pair = Pair()
     crossing = [
