@@ -74,7 +74,7 @@ class TransportStream(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None  # public for the server, which aborts it in the end
         self._chunks: deque[bytes] = deque()
         self._unread_bytes = 0
         self._receiver: Receiver | None = None
@@ -91,12 +91,12 @@ class TransportStream(asyncio.Protocol):
 
     @property
     def peer(self) -> PeerAddress | None:
-        address = self._transport.get_extra_info("peername") if self._transport else None
+        address = self.transport.get_extra_info("peername") if self.transport else None
         return (str(address[0]), int(address[1])) if isinstance(address, tuple) and len(address) >= 2 else None
 
     @property
     def buffered(self) -> int:
-        return 0 if self._transport is None or self._at_end else self._transport.get_write_buffer_size()
+        return 0 if self.transport is None or self._at_end else self.transport.get_write_buffer_size()
 
     async def read(self) -> bytes:
         while not self._chunks and not self._at_end:
@@ -131,8 +131,8 @@ class TransportStream(asyncio.Protocol):
         self._apply_pause()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._transport is not None and not self._at_end and not self._transport.is_closing():
-            self._transport.write(data)
+        if self.transport is not None and not self._at_end and not self.transport.is_closing():
+            self.transport.write(data)
 
     async def drain(self) -> None:
         await self._writable.wait()
@@ -140,14 +140,14 @@ class TransportStream(asyncio.Protocol):
             raise ConnectionResetError("the connection has ended")
 
     def close(self) -> None:
-        if self._transport is None or self._at_end or self._close_timer is not None:
+        if self.transport is None or self._at_end or self._close_timer is not None:
             return
-        self._transport.close()
-        self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        self.transport.close()
+        self._close_timer = self._loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
@@ -160,9 +160,9 @@ class TransportStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]  # uvloop's transports do not derive from asyncio's
-        assert self._transport is not None
-        self._transport.set_write_buffer_limits(high=UNSENT_LIMIT_BYTES)
+        self.transport = transport  # type: ignore[assignment]  # uvloop's transports do not derive from asyncio's
+        assert self.transport is not None
+        self.transport.set_write_buffer_limits(high=UNSENT_LIMIT_BYTES)
 
     def data_received(self, data: bytes) -> None:
         if self._receiver is not None:
@@ -210,10 +210,10 @@ class TransportStream(asyncio.Protocol):
 
     def _apply_pause(self) -> None:
         wanted = self._paused_by_reader or self._unread_bytes > UNREAD_LIMIT_BYTES
-        if wanted == self._paused_by_us or self._transport is None or self._transport.is_closing():
+        if wanted == self._paused_by_us or self.transport is None or self.transport.is_closing():
             return
         self._paused_by_us = wanted
         if wanted:
-            self._transport.pause_reading()
+            self.transport.pause_reading()
         else:
-            self._transport.resume_reading()
+            self.transport.resume_reading()

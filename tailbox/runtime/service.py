@@ -152,7 +152,10 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + GRACE_S
         for connection in list(self._state.connections):
-            connection.shutdown()
+            try:
+                connection.shutdown()
+            except Exception:  # uvicorn's WebSocket raises when its peer is saying goodbye at this very moment
+                connection.transport.abort()
         while (self._state.connections or self._state.tasks) and loop.time() < deadline:
             if self._state.tasks:
                 await asyncio.wait(self._state.tasks, timeout=0.02)
@@ -161,6 +164,8 @@ class HttpServer:
         unfinished = list(self._state.tasks)
         for task in unfinished:
             task.cancel("server stops")
+        for connection in list(self._state.connections):
+            connection.transport.abort()
         if unfinished:
             await asyncio.wait(unfinished, timeout=GRACE_S / 2)
 
@@ -264,12 +269,27 @@ def _bind(at: Address | Path) -> socket.socket:
 
 def _bind_tcp(address: Address) -> socket.socket:
     if not address.host:
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(("", address.port), family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(("0.0.0.0", address.port))
+        is_dual = socket.has_dualstack_ipv6()
+        return _bind_to(socket.AF_INET6 if is_dual else socket.AF_INET, ("" if is_dual else "0.0.0.0", address.port))
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, target = found[0]
-    return socket.create_server(target[:2], family=family)
+    return _bind_to(family, (str(target[0]), address.port))
+
+
+def _bind_to(family: int, target: tuple[str, int]) -> socket.socket:
+    # With the protocol named, because asyncio turns Nagle's algorithm off for such sockets only; socket.create_server
+    # leaves it out, and every second small write would then wait 40 ms for the other end's delayed acknowledgement.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if target[0] else 0)
+        bound.bind(target)
+        bound.listen(BACKLOG)  # here, so that a port already listened on shows before anything has started
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def _bind_unix(path: Path) -> socket.socket:

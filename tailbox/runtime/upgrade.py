@@ -77,13 +77,16 @@ def _head(status: int, headers: Mapping[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
+def _announces_body(request: UpgradeRequest) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip() != "0"
+
+
 class _UpgradingProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with three additions: upgrades, a limit on heads, and an end to requests at shutdown."""
 
     handlers: ClassVar[Mapping[str, UpgradeHandler]] = {}
 
     _taken: UpgradeRequest | None = None
-    _has_body = False
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -113,7 +116,7 @@ class _UpgradingProtocol(HttpToolsProtocol):
                 self._refuse(431, "request head too large\n")
 
     def on_message_begin(self) -> None:
-        self._taken, self._has_body = None, False
+        self._taken = None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -125,10 +128,8 @@ class _UpgradingProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._taken is not None:
-            self._has_body = True
-            return
-        super().on_body(body)
+        if self._taken is None:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_head = True
@@ -166,7 +167,7 @@ class _UpgradingProtocol(HttpToolsProtocol):
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
             # Any other offer to upgrade may be ignored (RFC 9110 §7.8): ASGI answers the request as it is.
-        elif self._has_body:
+        elif _announces_body(self._taken):
             self._refuse(400, "an upgrade request has no body\n")
         elif self._response_is_pending():
             self.transport.abort()  # pipelined behind an unfinished response: there is no place for a 101
@@ -193,6 +194,9 @@ class _UpgradingProtocol(HttpToolsProtocol):
             await self.handlers[request.path](request, stream)
         except ConnectionError:
             pass  # the peer went away: nothing to tell
+        except asyncio.CancelledError:
+            stream.abort()  # the server stops, and the time for a polite end is over
+            raise
         except Exception as error:
             log.error("upgrade handler failed", extra={"path": request.path}, exc_info=error)
         finally:
