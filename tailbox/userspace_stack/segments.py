@@ -235,11 +235,11 @@ class _Layout:
 
     words: int
     addresses_at: int
-    masks: npt.NDArray[np.uint32]
+    masks: tuple[int, ...]
 
 
-def _masks(*words: int) -> npt.NDArray[np.uint32]:
-    return np.array([int.from_bytes(word.to_bytes(4, "big"), "little") for word in words], dtype=np.uint32)
+def _masks(*words: int) -> tuple[int, ...]:
+    return tuple(int.from_bytes(word.to_bytes(4, "big"), "little") for word in words)
 
 
 _EQUAL = 0xFFFFFFFF
@@ -279,20 +279,28 @@ def parse_rows(train: Train) -> tuple[bytes, list[Arrival]] | None:
     rows = flat.reshape(count, stride)
     layout = _IPV6_LAYOUT if start == 40 else _IPV4_LAYOUT
     words = rows[:, : layout.words * 4].view("<u4")
-    if ((words ^ words[0]) & layout.masks).any() or not _are_sums_good(rows, words, bounds):
+    varying: list[int] = np.bitwise_or.reduce(words ^ words[0], axis=0).tolist()
+    if any(bits & mask for bits, mask in zip(varying, layout.masks, strict=True)):
+        return None
+    # The first packet's IPv4 header is good; so are the others if they are the same.
+    if not _are_sums_good(rows, bounds) or (any(varying[:3]) and not _are_header_sums_good(words, bounds)):
         return None
     key = bytes(first[layout.addresses_at : start + 4])
     return key, _runs(rows, start, total)
 
 
-def _are_sums_good(rows: Bytes2D, words: npt.NDArray[np.uint32], bounds: PacketBounds) -> bool:
+def _are_sums_good(rows: Bytes2D, bounds: PacketBounds) -> bool:
     sums = row_sums(rows, bounds.addresses_at, bounds.total_bytes)
     sums += np.uint64(_swapped(Protocol.TCP + bounds.total_bytes - bounds.header_bytes))
     sums %= _65535
-    if bounds.header_bytes == 20:
-        header_sums = np.add.reduce(words[:, :5], axis=1, dtype=np.uint64)
-        header_sums %= _65535
-        sums |= header_sums
+    return not sums.any()
+
+
+def _are_header_sums_good(words: npt.NDArray[np.uint32], bounds: PacketBounds) -> bool:
+    if bounds.header_bytes != 20:
+        return True  # IPv6 headers have no checksum
+    sums = np.add.reduce(words[:, :5], axis=1, dtype=np.uint64)
+    sums %= _65535
     return not sums.any()
 
 
