@@ -163,7 +163,8 @@ class DerpLink:
         self._around.on_event(RelayConnected(self.region.region_id, node.host_name))
         while not self._ended.is_set():
             try:
-                await asyncio.wait_for(self._ended.wait(), CHECK_EVERY_S)
+                async with asyncio.timeout(CHECK_EVERY_S):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._ended.wait()
             except TimeoutError:
                 if not self._is_needed():
                     return "idle"

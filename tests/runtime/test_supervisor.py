@@ -76,11 +76,11 @@ async def test_close_ends_every_task() -> None:
     supervisor.keep_running("a", work)
     supervisor.run_once("b", work)
     await asyncio.sleep(0)
-    assert supervisor.task_names == ("a", "b")
+    assert list(supervisor.task_names) == ["a", "b"]
     await supervisor.close()
     await supervisor.close()
     assert ended == [True, True]
-    assert supervisor.task_names == ()
+    assert not supervisor.task_names
     with pytest.raises(RuntimeError):
         supervisor.run_once("late", work)
 
