@@ -55,7 +55,9 @@ class Wire:
         end = self.now + for_s
         self.settle()
         while not until():
-            following = [at for at in (self._queue[0][0] if self._queue else None, self._next_timer()) if at is not None]
+            following = [
+                at for at in (self._queue[0][0] if self._queue else None, self._next_timer()) if at is not None
+            ]
             if not following or min(following) > end:
                 self.now = max(self.now, end)
                 return until()
@@ -112,7 +114,10 @@ def make_wire(
     limits: StackLimits | None = None,
 ) -> Wire:
     here, there = ADDRESSES[version]
-    left, right = make_stack(here, seed * 2, mtu=mtu, limits=limits), make_stack(there, seed * 2 + 1, mtu=mtu, limits=limits)
+    left, right = (
+        make_stack(here, seed * 2, mtu=mtu, limits=limits),
+        make_stack(there, seed * 2 + 1, mtu=mtu, limits=limits),
+    )
     return Wire(left, right, impairment or Impairment(), seed)
 
 

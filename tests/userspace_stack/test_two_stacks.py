@@ -27,7 +27,9 @@ def exchange(wire: Wire, client: TcpSocket, server: TcpSocket, there: bytes, bac
         wire.settle()
         return client.at_eof and server.at_eof
 
-    assert wire.run(step, for_s=3600.0), f"stuck: {client} {server} at {wire.now}: {wire.left.snapshot()} {wire.right.snapshot()}"
+    assert wire.run(step, for_s=3600.0), (
+        f"stuck: {client} {server} at {wire.now}: {wire.left.snapshot()} {wire.right.snapshot()}"
+    )
     return ends[0][3], ends[1][3]
 
 
