@@ -154,6 +154,10 @@ class Coordinator:
             return self._store.tail(since, limit=limit)
         return await asyncio.to_thread(self._store.tail, since, limit=limit)
 
+    async def last_sequence(self) -> int:
+        """The newest entry's place in the journal; 0 if it is empty."""
+        return await asyncio.to_thread(self._store.last_sequence)
+
     async def run(self) -> None:
         """Keep house for ever: expiries, ephemeral nodes, pending logins, presence."""
         with self.subscribe() as changes:

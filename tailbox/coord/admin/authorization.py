@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from tailbox.coord.core.api_tokens import authenticate as authenticate_token
+from tailbox.coord.core.records import Role
 from tailbox.errors import Forbidden, Unauthorized
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Caller:
     user_id: int
     login_name: str
     display_name: str
+    role: Role
     token_id: str | None = None  # the API token in use; None: a console session
     csrf_token: str | None = None  # of the session, for the console itself
     expires_unix_s: float | None = None  # when this credential ends
@@ -91,12 +94,13 @@ def session_caller(request: Request, context: AdminContext) -> Caller | None:
     if session is None:
         return None
     user = context.coordinator.tailnet.users.get(session.user_id)
-    if user is None:
+    if user is None or not user.is_active:
         return None
     return Caller(
         user_id=user.id,
         login_name=user.login_name,
         display_name=user.display_name,
+        role=user.role,
         csrf_token=session.csrf_token,
         expires_unix_s=session.expires_unix_s,
     )
@@ -117,4 +121,14 @@ def authenticate(request: Request, context: AdminContext) -> Caller:
 
 def token_caller(token: str, context: AdminContext) -> Caller:
     """The owner of an API token. Raises Unauthorized for an unknown, expired or revoked one."""
-    raise NotImplementedError
+    tailnet = context.coordinator.tailnet
+    found = authenticate_token(tailnet, context.clock.unix_time(), token)
+    user = tailnet.user(found.user_id)
+    return Caller(
+        user_id=user.id,
+        login_name=user.login_name,
+        display_name=user.display_name,
+        role=user.role,
+        token_id=found.id,
+        expires_unix_s=found.expires_unix_s,
+    )

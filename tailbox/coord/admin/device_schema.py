@@ -8,14 +8,14 @@ from msgspec import UNSET, UnsetType
 from tailbox.coord.admin.operation import AnswerStruct, RequestStruct
 
 
-class RegionLatency(AnswerStruct):
+class RegionLatency(AnswerStruct, frozen=True):
     """How far a relay region is from a device."""
 
     latency_ms: float
     preferred: bool | UnsetType = UNSET
 
 
-class ClientSupports(AnswerStruct):
+class ClientSupports(AnswerStruct, frozen=True):
     """What the network of a device lets it do; None: not known."""
 
     hair_pinning: bool | None = None
@@ -26,7 +26,7 @@ class ClientSupports(AnswerStruct):
     upnp: bool | None = None
 
 
-class ClientConnectivity(AnswerStruct):
+class ClientConnectivity(AnswerStruct, frozen=True):
     """What a device last told of its network."""
 
     endpoints: tuple[str, ...]
@@ -36,7 +36,7 @@ class ClientConnectivity(AnswerStruct):
     mapping_varies_by_dest_ip: bool | None = msgspec.field(default=None, name="mappingVariesByDestIP")
 
 
-class Distro(AnswerStruct):
+class Distro(AnswerStruct, frozen=True):
     """The operating system's distribution."""
 
     name: str
@@ -44,7 +44,7 @@ class Distro(AnswerStruct):
     code_name: str
 
 
-class Device(AnswerStruct):
+class Device(AnswerStruct, frozen=True):
     """A node of the tailnet. The last five members appear with `fields=all` only."""
 
     addresses: tuple[str, ...]
@@ -78,44 +78,50 @@ class Device(AnswerStruct):
     distro: Distro | UnsetType = UNSET
 
 
-class DeviceList(AnswerStruct):
+class DeviceList(AnswerStruct, frozen=True):
     """All devices that the filters let through."""
 
     devices: tuple[Device, ...]
 
 
-class DeviceRoutes(AnswerStruct):
+class DeviceRoutes(AnswerStruct, frozen=True):
     """What a device offers to route, and what of it (or beyond it) an administrator has enabled."""
 
     advertised_routes: tuple[str, ...]
     enabled_routes: tuple[str, ...]
 
 
-class SetAuthorized(RequestStruct):
+class SetAuthorized(RequestStruct, frozen=True):
     """Approve a device, or take the approval back."""
 
     authorized: bool
 
 
-class SetName(RequestStruct):
+class SetName(RequestStruct, frozen=True):
     """A host name or a name with the tailnet's domain; empty: the name that the operating system tells."""
 
     name: str
 
 
-class SetTags(RequestStruct):
+class SetIp(RequestStruct, frozen=True):
+    """Another IPv4 address."""
+
+    ipv4: str
+
+
+class SetTags(RequestStruct, frozen=True):
     """The tags a device shall have, in place of those it has."""
 
     tags: tuple[str, ...]
 
 
-class SetKey(RequestStruct):
+class SetKey(RequestStruct, frozen=True):
     """Whether the device's key expires."""
 
     key_expiry_disabled: bool
 
 
-class SetRoutes(RequestStruct):
+class SetRoutes(RequestStruct, frozen=True):
     """The routes to enable, in place of those that are."""
 
     routes: tuple[str, ...]

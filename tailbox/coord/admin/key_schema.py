@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from tailbox.coord.admin.operation import AnswerStruct, RequestStruct
 
 
-class RequestedDeviceCreate(RequestStruct):
+class RequestedDeviceCreate(RequestStruct, frozen=True):
     """What a new auth key lets devices do."""
 
     reusable: bool = False
@@ -18,19 +18,19 @@ class RequestedDeviceCreate(RequestStruct):
     tags: tuple[str, ...] | None = None
 
 
-class RequestedDevices(RequestStruct):
+class RequestedDevices(RequestStruct, frozen=True):
     """The only kind of capability that keys have."""
 
     create: RequestedDeviceCreate = RequestedDeviceCreate()
 
 
-class RequestedCapabilities(RequestStruct):
+class RequestedCapabilities(RequestStruct, frozen=True):
     """What a new auth key is good for."""
 
     devices: RequestedDevices = RequestedDevices()
 
 
-class CreateKey(RequestStruct):
+class CreateKey(RequestStruct, frozen=True):
     """Make an auth key or an API access token.
 
     `keyType` `api` is Tailbox's own: the hosted service makes API tokens in its console only. `expirySeconds` absent or
@@ -43,7 +43,7 @@ class CreateKey(RequestStruct):
     description: str | None = None
 
 
-class DeviceCreate(AnswerStruct):
+class DeviceCreate(AnswerStruct, frozen=True):
     """What an auth key lets devices do."""
 
     reusable: bool
@@ -52,19 +52,19 @@ class DeviceCreate(AnswerStruct):
     tags: tuple[str, ...] | UnsetType = UNSET
 
 
-class DeviceCapabilities(AnswerStruct):
+class DeviceCapabilities(AnswerStruct, frozen=True):
     """Wrapper of the upstream shape."""
 
     create: DeviceCreate
 
 
-class Capabilities(AnswerStruct):
+class Capabilities(AnswerStruct, frozen=True):
     """Wrapper of the upstream shape."""
 
     devices: DeviceCapabilities
 
 
-class Key(AnswerStruct):
+class Key(AnswerStruct, frozen=True):
     """An auth key or an API token. `key`, the secret, appears once: in the answer to its creation."""
 
     id: str
@@ -81,7 +81,7 @@ class Key(AnswerStruct):
     tags: tuple[str, ...] | UnsetType = UNSET
 
 
-class KeyList(AnswerStruct):
+class KeyList(AnswerStruct, frozen=True):
     """Keys without their secrets."""
 
     keys: tuple[Key, ...]

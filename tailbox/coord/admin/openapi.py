@@ -40,7 +40,7 @@ CREDENTIALS: Json = {
 def openapi_document(operations: Sequence[Operation], *, server_url: str, version: str) -> Json:
     """The whole document."""
     types = _types_of(operations)
-    schemas, components = msgspec.json.schema_components(types, schema_hook=None, ref_template=REF_TEMPLATE)
+    schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of, ref_template=REF_TEMPLATE)
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, Json] = {}
     for operation in operations:
@@ -58,6 +58,13 @@ def openapi_document(operations: Sequence[Operation], *, server_url: str, versio
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": CREDENTIALS},
     }
+
+
+def _schema_of(kind: type) -> Json:
+    """The one type that msgspec does not know: `object` stands for any JSON."""
+    if kind is object:
+        return {"description": "any JSON value"}
+    raise NotImplementedError
 
 
 def path_variables(path: str) -> list[str]:

@@ -11,7 +11,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailbox.errors import Invalid
+from tailbox.coord.core.change import Command
+from tailbox.coord.core.records import Role
+from tailbox.errors import Forbidden, Invalid
 
 if TYPE_CHECKING:
     from tailbox.coord.admin.authorization import Caller
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 1024 * 1024  # ours: the largest body that makes sense is a policy file
 Body = TypeVar("Body", bound=msgspec.Struct)
+R = TypeVar("R")
 
 
 class RequestStruct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -32,9 +35,14 @@ class AnswerStruct(msgspec.Struct, frozen=True, rename="camel"):
 class Access(Enum):
     """Who may call."""
 
-    ANYONE = "anyone"
-    READ = "read"
-    WRITE = "write"
+    ANYONE = "anyone"  # without a credential
+    SELF = "self"  # any active user
+    READ = "read"  # every role but member
+    WRITE = "write"  # the roles in `Operation.writers`
+
+
+ADMINS = frozenset({Role.OWNER, Role.ADMIN, Role.IT_ADMIN})  # machines, users, keys: role matrix, reference §18.3
+NETWORK_ADMINS = frozenset({Role.OWNER, Role.ADMIN, Role.NETWORK_ADMIN})  # routes, DNS, policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,10 @@ class Call:
         assert kind is self.operation.body, "the table and the handler must agree"
         return decode_body(kind, self.raw_body)
 
+    async def apply(self, command: Command[R]) -> R:
+        """Change the tailnet in the caller's name."""
+        return await self.context.apply(command, self.who)
+
     @property
     def who(self) -> Caller:
         """The caller of an operation that is not for anyone."""
@@ -92,6 +104,13 @@ class Operation:
     query: tuple[QueryParameter, ...] = ()
     errors: tuple[int, ...] = ()  # beyond 400, 401, 403 and 429
     is_extension: bool = False  # ours, not of the upstream API
+    writers: frozenset[Role] = ADMINS  # for Access.WRITE
+
+    def check_role(self, role: Role) -> None:
+        """Raises Forbidden if the role may not call this."""
+        is_refused = role is Role.MEMBER if self.access is Access.READ else role not in self.writers
+        if self.access in (Access.READ, Access.WRITE) and is_refused:
+            raise Forbidden(f"role {role.value} may not do this")
 
 
 def decode_body(kind: type[Body], raw: bytes) -> Body:

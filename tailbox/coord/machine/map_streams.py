@@ -57,6 +57,10 @@ class MapStream:
         self.ended = self.ended or why
         self._wake.set()
 
+    def leave(self) -> None:
+        """The client has gone away."""
+        self.end(StreamEnd.CLIENT_LEFT)
+
     async def wait(self, timeout_s: float) -> None:
         """Until there is news, the stream has ended, or time is up."""
         if not self.has_news and self.ended is None:

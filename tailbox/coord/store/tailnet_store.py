@@ -136,6 +136,12 @@ class TailnetStore:
             ).fetchall()
         return tuple(journal_entry(row) for row in rows)
 
+    def last_sequence(self) -> int:
+        """The newest journal entry's; 0 without one."""
+        with self._guard:
+            row = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM journal").fetchone()
+        return int(row[0])
+
     def close(self) -> None:
         """Write what waits, then let go of the file. Closing twice is harmless."""
         if self._lock < 0:

@@ -1,0 +1,62 @@
+"""What a node's map stream shows: the bridge from the pure netmap functions to the payloads of messages.
+
+A view is a whole MapResponse. All renderers share one Cartographer, so that peers are drawn once for every viewer and
+the difference of two views finds unchanged peers by identity.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tailbox.coord.coordinator import Coordinator
+from tailbox.coord.core.netmap import Cartographer
+from tailbox.coord.core.netmap_delta import diff
+from tailbox.errors import NotFound
+from tailbox.wire.control.derp_map import DERPMap
+from tailbox.wire.control.json import encode
+from tailbox.wire.control.map import MapResponse
+from tailbox.wire.control.timestamp import Timestamp
+
+
+class NetmapRenderer:
+    """Makes renderers for nodes."""
+
+    def __init__(self, coordinator: Coordinator, derp_map: DERPMap) -> None:
+        self._coordinator = coordinator
+        self._cartographer = Cartographer(derp_map=derp_map)
+
+    def for_node(self, node_id: int) -> NodeRenderer:
+        """The renderer of one stream."""
+        return NodeRenderer(self._coordinator, self._cartographer, node_id)
+
+
+class NodeRenderer:
+    """One viewer's maps."""
+
+    def __init__(self, coordinator: Coordinator, cartographer: Cartographer, node_id: int) -> None:
+        self._coordinator = coordinator
+        self._cartographer = cartographer
+        self._node_id = node_id
+
+    def view(self) -> MapResponse | None:
+        """The whole map as of now; None once the node is gone."""
+        now_unix_s = self._coordinator.clock.unix_time()
+        try:
+            return self._cartographer.netmap(self._coordinator.tailnet, self._node_id, now_unix_s=now_unix_s)
+        except NotFound:
+            return None
+
+    def first(self, view: MapResponse) -> bytes:
+        """The first message is the view itself."""
+        return encode(view)
+
+    def difference(self, old: MapResponse, new: MapResponse) -> bytes | None:
+        """The delta, or None if nothing that this viewer sees has changed."""
+        delta = diff(old, new)
+        return None if delta is None else encode(delta)
+
+    def farewell(self, last: MapResponse) -> bytes:
+        """The node itself with a key that has just ended: without it a deleted client polls in vain for ever."""
+        assert last.node is not None, "a whole map has its own node"
+        ended = Timestamp.from_unix(self._coordinator.clock.unix_time() - 1.0)
+        return encode(MapResponse(node=msgspec.structs.replace(last.node, key_expiry=ended)))
