@@ -32,6 +32,7 @@ ROW_OF: dict[str, float] = {
     "tailbox.coord": 4,
     "tailbox.node": 4,
     "tailbox.derp": 4,
+    "tailbox.server": 5,
     "tailbox.sandbox": 5,
     "tailbox.notebook": 5.5,
     "tailbox.cli": 5.5,

@@ -79,7 +79,7 @@ class LocalClient:
             response = connection.getresponse()
             text = response.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
-            raise DaemonUnreachable(f"{PREFIX}{endpoint}: {error or type(error).__name__}") from None
+            raise DaemonUnreachable(f"{PREFIX}{endpoint}: {str(error) or type(error).__name__}") from None
         finally:
             connection.close()
         if response.status >= 400:
@@ -97,7 +97,7 @@ class LocalClient:
                 if line.strip():
                     yield json.loads(line)
         except (OSError, http.client.HTTPException) as error:
-            raise DaemonUnreachable(f"{PREFIX}{endpoint}: {error or type(error).__name__}") from None
+            raise DaemonUnreachable(f"{PREFIX}{endpoint}: {str(error) or type(error).__name__}") from None
         finally:
             connection.close()
 

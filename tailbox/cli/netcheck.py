@@ -1,7 +1,7 @@
 """`tailbox netcheck`: what kind of network this is. Layout: tailscale cmd/tailscale/cli/netcheck.go.
 
-The node measures all the time; the command asks it for a fresh report (our LocalAPI endpoint `netcheck`), so that what is
-printed is what the node's own sockets see.
+The node measures all the time; the command asks it for a fresh report (our LocalAPI endpoint `netcheck`), so that what
+is printed is what the node's own sockets see.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class RestClient:
         try:
             response = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
-            fail(f"cannot reach {self._client.base_url.copy_with(path='')}: {error or type(error).__name__}")
+            fail(f"cannot reach {self._client.base_url.copy_with(path='')}: {str(error) or type(error).__name__}")
         if response.is_error:
             fail(f"{response.status_code}: {_message(response)}")
         return response.json() if response.content else None

@@ -189,8 +189,9 @@ def peers_of(status: Status) -> list[PeerStatus]:
 def find_peer(status: Status, name: str) -> PeerStatus | None:
     """A peer, or the node itself, by address, DNS name with or without suffix, or host name."""
     wanted = name.lower().removesuffix(".")
-    for peer in [status["Self"], *peers_of(status)]:
+    everybody: list[PeerStatus] = [status["Self"], *peers_of(status)]
+    for peer in everybody:
         dns_name = (peer.get("DNSName") or "").lower().removesuffix(".")
         if wanted in (peer.get("TailscaleIPs") or []) or (dns_name and wanted in (dns_name, dns_name.split(".")[0])):
             return peer
-    return next((peer for peer in peers_of(status) if peer.get("HostName", "").lower() == wanted), None)
+    return next((peer for peer in peers_of(status) if str(peer.get("HostName", "")).lower() == wanted), None)

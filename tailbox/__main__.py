@@ -1,0 +1,5 @@
+"""`python -m tailbox`."""
+
+from tailbox.cli.main import main
+
+main()

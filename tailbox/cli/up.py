@@ -1,0 +1,218 @@
+"""`tailbox up`, `down`, `logout`: bring a node up, here or in the daemon that runs already.
+
+With a daemon on the socket, `up` is upstream's: it changes preferences and waits. Without one, this process becomes the
+node, in the foreground, or starts a detached one (`--daemon`). Source: tailscale cmd/tailscale/cli/{up,down,logout}.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tailbox.cli.local_client import DaemonUnreachable, LocalApiError, LocalClient, call
+from tailbox.cli.output import fail, say, show
+
+if TYPE_CHECKING:
+    from tailbox.node.config import NodeConfig
+
+DAEMON_START_S = 10.0  # until the socket of a detached node answers
+POLL_S = 0.05
+STATES = ("NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running")
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """How `up` behaves, apart from the settings of the node."""
+
+    timeout_s: float = 0.0  # 0: wait for ever
+    as_json: bool = False
+    force_reauth: bool = False
+
+
+def up_here(config: NodeConfig, options: UpOptions) -> int:
+    """Be the node until a signal comes. Returns the exit code."""
+    return asyncio.run(_run_node(config, options))
+
+
+def up_detached(config: NodeConfig, options: UpOptions, arguments: list[str], log: Path) -> None:
+    """Start a node in a session of its own and wait until it is up. The auth key travels through a pipe."""
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    read_end, write_end = os.pipe()
+    environment = dict(os.environ)
+    for name in ("TS_AUTHKEY", "TS_AUTH_KEY", "TAILBOX_AUTH_KEY"):
+        environment.pop(name, None)
+    with log.open("ab") as output:
+        command = [sys.executable, "-m", "tailbox", "up", *arguments, f"--auth-key=file:/dev/fd/{read_end}"]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            pass_fds=(read_end,),
+            start_new_session=True,
+        )
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as pipe:
+        pipe.write(config.read_auth_key())
+    assert config.socket_path is not None
+    client = LocalClient(config.socket_path)
+    _wait_for_socket(client, process, log)
+    wait_until_running(client, options, machine_url=config.login_server)
+    say(f"running as process {process.pid}; log: {log}; stop with: tailbox down, or kill {process.pid}")
+
+
+def up_in_daemon(client: LocalClient, settings: Mapping[str, Any], options: UpOptions) -> None:
+    """Change a running node's preferences and wait until it is up. Raises CommandFailed."""
+    status = call(client, "GET", "status")
+    prefs = call(client, "GET", "prefs")
+    changed = changed_prefs(prefs, settings)
+    is_running = status["BackendState"] == "Running"
+    new_server = settings.get("login_server") and settings["login_server"] != prefs.get("ControlURL")
+    if is_running and new_server and not options.force_reauth:
+        fail("can't change --login-server without --force-reauth")
+    needs_login = options.force_reauth or not status.get("HaveNodeKey") or bool(settings.get("auth_key"))
+    if is_running and not needs_login:
+        call(client, "PATCH", "prefs", body=masked(changed | {"WantRunning": True}))
+        return
+    call(client, "POST", "check-prefs", body=prefs | changed)
+    body = {"UpdatePrefs": prefs | changed | {"WantRunning": True, "LoggedOut": False}}
+    call(client, "POST", "start", body=body | {"AuthKey": settings.get("auth_key", "")})
+    if options.force_reauth or not status.get("HaveNodeKey"):
+        call(client, "POST", "login-interactive")
+    wait_until_running(client, options, machine_url=str(settings.get("login_server") or prefs.get("ControlURL", "")))
+
+
+def down(client: LocalClient) -> None:
+    """Stop a running node without logging it out."""
+    if call(client, "GET", "status")["BackendState"] == "Stopped":
+        say("Tailbox was already stopped.")
+        return
+    call(client, "PATCH", "prefs", body=masked({"WantRunning": False}))
+
+
+def logout(client: LocalClient) -> None:
+    """Expire the node's key and forget it."""
+    call(client, "POST", "logout")
+
+
+def changed_prefs(prefs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The preferences, by upstream's names, that the given settings mean."""
+    names = {
+        "login_server": "ControlURL",
+        "hostname": "Hostname",
+        "accept_routes": "RouteAll",
+        "accept_dns": "CorpDNS",
+        "shields_up": "ShieldsUp",
+        "advertise_tags": "AdvertiseTags",
+        "advertise_routes": "AdvertiseRoutes",
+    }
+    wanted = {names[name]: value for name, value in settings.items() if name in names and value is not None}
+    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+    return {name: value for name, value in listed.items() if prefs.get(name) != value}
+
+
+def masked(prefs: Mapping[str, Any]) -> dict[str, Any]:
+    """MaskedPrefs: every value with the mark that it counts."""
+    return dict(prefs) | {f"{name}Set": True for name in prefs}
+
+
+def wait_until_running(client: LocalClient, options: UpOptions, *, machine_url: str) -> None:
+    """Follow the bus until the node runs, telling what it waits for. Raises CommandFailed on errors and time-outs."""
+    deadline = time.monotonic() + options.timeout_s if options.timeout_s else None
+    talk = Talk(options.as_json, machine_url)
+    while True:
+        status = call(client, "GET", "status", query={"peers": "false"})
+        if talk.tell(status):
+            return
+        if deadline is not None and time.monotonic() > deadline:
+            fail("timeout waiting for Tailbox to enter a Running state; check its log")
+        time.sleep(POLL_S)
+
+
+class Talk:
+    """What `up` says while it waits, each thing once."""
+
+    def __init__(self, as_json: bool, machine_url: str) -> None:
+        self._as_json = as_json
+        self._machine_url = machine_url
+        self._told_url = ""
+        self._told_approval = False
+
+    def tell(self, status: Mapping[str, Any]) -> bool:
+        """Returns whether the node is up. Raises CommandFailed if the coordinator refused."""
+        state, url = status["BackendState"], status.get("AuthURL") or ""
+        if state == "Running":
+            if self._as_json:
+                show(json.dumps({"BackendState": state}, indent="\t"))
+            elif self._told_url or self._told_approval:
+                say("Success.")
+            return True
+        if refused := status.get("LoginError"):
+            fail(f"backend error: {refused}")
+        if url and url != self._told_url:
+            self._told_url = url
+            if self._as_json:
+                show(json.dumps({"AuthURL": url, "BackendState": state}, indent="\t"))
+            else:
+                say(f"\nTo authenticate, visit:\n\n\t{url}\n")
+        if state == "NeedsMachineAuth" and not self._told_approval:
+            self._told_approval = True
+            say(f"\nTo approve your machine, visit (as admin):\n\n\t{self._machine_url.rstrip('/')}/admin\n")
+        return False
+
+
+def _wait_for_socket(client: LocalClient, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + DAEMON_START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            fail(last[0] if last else f"the node ended with code {process.returncode}; see {log}")
+        try:
+            client.request("GET", "status", query={"peers": "false"}, timeout_s=1.0)
+            return
+        except (DaemonUnreachable, LocalApiError):
+            time.sleep(POLL_S)
+    fail(f"the node does not answer on its socket; see {log}")
+
+
+async def _run_node(config: NodeConfig, options: UpOptions) -> int:
+    from tailbox.node.node import Node
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Node(config) as node:
+        waiting = asyncio.create_task(stop.wait(), name="signal")
+        talking = asyncio.create_task(_talk(node, config, options), name="talk")
+        try:
+            done, _ = await asyncio.wait({waiting, talking}, return_when=asyncio.FIRST_COMPLETED)
+            if talking in done:
+                talking.result()
+                await waiting
+        finally:
+            waiting.cancel()
+            talking.cancel()
+    return 0
+
+
+async def _talk(node: Any, config: NodeConfig, options: UpOptions) -> None:
+    deadline = time.monotonic() + options.timeout_s if options.timeout_s else None
+    talk = Talk(options.as_json, config.login_server)
+    while not talk.tell(status := node.status().to_json()):
+        if deadline is not None and time.monotonic() > deadline:
+            fail("timeout waiting for Tailbox to enter a Running state")
+        await asyncio.sleep(POLL_S)
+    say(f"{status['Self']['DNSName'].removesuffix('.')} is up: {', '.join(status['TailscaleIPs'])}")
+    if config.socks5_server:
+        say(f"SOCKS5 and HTTP proxy on {node.proxy_address}")

@@ -1,0 +1,101 @@
+"""The tailnet as a picture: nodes on a circle around the relay, edges coloured by how packets travel. Pure SVG text."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+RADIUS = 140
+CENTRE = 200
+DIRECT_COLOUR = "#2aa35b"
+RELAYED_COLOUR = "#d98a1f"
+NO_PATH_COLOUR = "#9aa3b0"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMark:
+    """A node of the picture."""
+
+    name: str
+    state: str  # "Running"
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How one node reaches another."""
+
+    source: str
+    target: str
+    path: str  # "direct 127.0.0.1:41641", "relayed by home", ""
+    latency_ms: float | None = None
+
+    @property
+    def colour(self) -> str:
+        if self.path.startswith("direct"):
+            return DIRECT_COLOUR
+        return RELAYED_COLOUR if self.path.startswith("relayed") else NO_PATH_COLOUR
+
+
+def draw(nodes: Sequence[NodeMark], edges: Sequence[Edge], *, relay: str) -> str:
+    """An SVG picture. Relayed edges run through the relay in the middle, direct ones straight."""
+    places = {node.name: _place(index, len(nodes)) for index, node in enumerate(nodes)}
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * CENTRE} {2 * CENTRE + 30}" '
+        f'width="460" role="img" aria-label="Topology of the tailnet" font-family="system-ui, sans-serif">'
+    ]
+    parts += [_edge(edge, places) for edge in edges if edge.source in places and edge.target in places]
+    parts.append(_relay(relay))
+    parts += [_node(node, *places[node.name]) for node in nodes]
+    parts.append(_legend())
+    parts.append("</svg>")
+    return "".join(parts)
+
+
+def _place(index: int, count: int) -> tuple[float, float]:
+    angle = 2 * math.pi * index / max(1, count) - math.pi / 2
+    return CENTRE + RADIUS * math.cos(angle), CENTRE + RADIUS * math.sin(angle)
+
+
+def _edge(edge: Edge, places: dict[str, tuple[float, float]]) -> str:
+    (x1, y1), (x2, y2) = places[edge.source], places[edge.target]
+    label = f"{edge.source} → {edge.target}: {edge.path or 'no path yet'}"
+    if edge.latency_ms is not None:
+        label += f", {edge.latency_ms:.1f} ms"
+    bend = f"Q {CENTRE} {CENTRE}" if edge.path.startswith("relayed") else "L"
+    dashes = "" if edge.path else ' stroke-dasharray="4 5"'
+    return (
+        f'<path d="M {x1:.1f} {y1:.1f} {bend} {x2:.1f} {y2:.1f}" fill="none" stroke="{edge.colour}" '
+        f'stroke-width="3"{dashes}><title>{html.escape(label)}</title></path>'
+    )
+
+
+def _relay(name: str) -> str:
+    return (
+        f'<g><rect x="{CENTRE - 34}" y="{CENTRE - 18}" width="68" height="36" rx="8" fill="#fff" stroke="#5d6878"/>'
+        f'<text x="{CENTRE}" y="{CENTRE + 4}" text-anchor="middle" font-size="12" fill="#1c2430">'
+        f"{html.escape(name)}</text></g>"
+    )
+
+
+def _node(node: NodeMark, x: float, y: float) -> str:
+    fill = "#2f5bd7" if node.state == "Running" else "#9aa3b0"
+    return (
+        f'<g><circle cx="{x:.1f}" cy="{y:.1f}" r="30" fill="{fill}"/>'
+        f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" font-size="13" fill="#fff">'
+        f"{html.escape(node.name)}</text>"
+        f'<text x="{x:.1f}" y="{y + 46:.1f}" text-anchor="middle" font-size="11" fill="#5d6878">'
+        f"{html.escape(node.address or node.state)}</text></g>"
+    )
+
+
+def _legend() -> str:
+    y = 2 * CENTRE + 18
+    entries = (("direct", DIRECT_COLOUR), ("relayed", RELAYED_COLOUR), ("no path yet", NO_PATH_COLOUR))
+    return "".join(
+        f'<circle cx="{30 + 110 * i}" cy="{y}" r="6" fill="{colour}"/>'
+        f'<text x="{42 + 110 * i}" y="{y + 4}" font-size="12" fill="#5d6878">{name}</text>'
+        for i, (name, colour) in enumerate(entries)
+    )
