@@ -33,6 +33,7 @@ def arrive(socket: TcpSocket, arrival: Arrival, *, now: float) -> bool:
         and sequence == socket.rcv_nxt
         and arrival.size <= socket.rcv_buffer.window
         and socket.state is State.ESTABLISHED
+        and socket.peer_fin is None
     ):  # the ordinary case; all checks below would pass
         if _acknowledge(socket, arrival, sequence, now=now) and arrival.size:
             _take_data(socket, arrival, sequence, now=now)
