@@ -6,6 +6,7 @@ come, STUN, disco and WireGuard alike: the engine tells them apart. They are val
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from tailbox.wire.addresses import Endpoint
 from tailbox.wire.control.derp_map import DERPMap
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
 from tailbox.wire.train import Train
+
+MAX_UNREACHABLE_A_TURN = 64  # ours: refusals told at once; the rest is counted only
 
 OnTrain = Callable[[Train, Path, NodePublicKey | None], None]
 
@@ -63,7 +66,7 @@ class Underlay:
         """`include_loopback`: offer loopback addresses although there are others, for labs on one machine.
 
         `plain_http_relays`: no TLS towards any relay; None: as TS_DEBUG_USE_DERP_HTTP says. `use_offload`: off for
-        kernels, or tests, without UDP_SEGMENT and UDP_GRO. `on_event` gets EndpointUnreachable too: tell the engine.
+        kernels, or tests, without UDP_SEGMENT and UDP_GRO. `on_event` gets EndpointUnreachable too, never from within `send`: tell the engine.
         """
         self._network = network
         self._on_train = on_train
@@ -74,6 +77,7 @@ class Underlay:
         self._udp6: TrainSocket | None = None
         self._counters = {4: UdpCounters(), 6: UdpCounters()}
         self._unroutable_packets = 0
+        self._unreachable: dict[EndpointUnreachable, None] = {}  # to be told at the loop's next turn
         self._relay_counters = RelayCounters()
         plain_http = plain_http_wanted() if plain_http_relays is None else plain_http_relays
         around = LinkSurroundings(
@@ -112,7 +116,7 @@ class Underlay:
         if type(path) is Direct:
             error = self._send_udp(path.endpoint, train)
             if error is not None:
-                self._on_event(EndpointUnreachable(peer, path.endpoint, error.strerror or str(error)))
+                self._tell_later(EndpointUnreachable(peer, path.endpoint, error.strerror or str(error)))
         else:
             self._links.send(path.region_id, peer, train)  # type: ignore[union-attr]
 
@@ -166,6 +170,18 @@ class Underlay:
             self._unroutable_packets += len(train)
             return None
         return udp.send(train, endpoint)
+
+    def _tell_later(self, event: EndpointUnreachable) -> None:
+        """From the loop, since the sender is in the middle of something; of each refusal once a turn, and not all."""
+        if len(self._unreachable) < MAX_UNREACHABLE_A_TURN:
+            self._unreachable[event] = None
+        if len(self._unreachable) == 1:
+            asyncio.get_running_loop().call_soon(self._tell_unreachable)
+
+    def _tell_unreachable(self) -> None:
+        events, self._unreachable = self._unreachable, {}
+        for event in events:
+            self._on_event(event)
 
     def _bind(self, port: int) -> None:
         """Both families on one port where that is possible. IPv6 may be missing."""
