@@ -29,7 +29,8 @@ from tailbox.wire.control.derp_map import DERPMap
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
 from tailbox.wire.train import Train
 
-MAX_UNREACHABLE_A_TURN = 64  # ours: refusals told at once; the rest is counted only
+TELL_AGAIN_AFTER_S = 60.0  # ours: refusals of one address
+MAX_TOLD = 1024  # ours: refusals remembered
 
 OnTrain = Callable[[Train, Path, NodePublicKey | None], None]
 
@@ -66,9 +67,11 @@ class Underlay:
         """`include_loopback`: offer loopback addresses although there are others, for labs on one machine.
 
         `plain_http_relays`: no TLS towards any relay; None: as TS_DEBUG_USE_DERP_HTTP says. `use_offload`: off for
-        kernels, or tests, without UDP_SEGMENT and UDP_GRO. `on_event` gets EndpointUnreachable too, never from within `send`: tell the engine.
+        kernels, or tests, without UDP_SEGMENT and UDP_GRO. `on_event` gets EndpointUnreachable too, never from within
+        `send` and once a minute for an address: tell the engine.
         """
         self._network = network
+        self._clock = clock
         self._on_train = on_train
         self._on_event = on_event
         self._include_loopback = include_loopback
@@ -77,7 +80,8 @@ class Underlay:
         self._udp6: TrainSocket | None = None
         self._counters = {4: UdpCounters(), 6: UdpCounters()}
         self._unroutable_packets = 0
-        self._unreachable: dict[EndpointUnreachable, None] = {}  # to be told at the loop's next turn
+        self._unreachable: list[EndpointUnreachable] = []  # to be told at the loop's next turn
+        self._told_at: dict[EndpointUnreachable, float] = {}
         self._relay_counters = RelayCounters()
         plain_http = plain_http_wanted() if plain_http_relays is None else plain_http_relays
         around = LinkSurroundings(
@@ -172,14 +176,19 @@ class Underlay:
         return udp.send(train, endpoint)
 
     def _tell_later(self, event: EndpointUnreachable) -> None:
-        """From the loop, since the sender is in the middle of something; of each refusal once a turn, and not all."""
-        if len(self._unreachable) < MAX_UNREACHABLE_A_TURN:
-            self._unreachable[event] = None
-        if len(self._unreachable) == 1:
+        """From the loop, since the sender is in the middle of something; not for every ping of a hopeless address."""
+        now = self._clock.monotonic()
+        if now - self._told_at.get(event, float("-inf")) < TELL_AGAIN_AFTER_S:
+            return
+        if len(self._told_at) >= MAX_TOLD:
+            self._told_at.clear()
+        self._told_at[event] = now
+        if not self._unreachable:
             asyncio.get_running_loop().call_soon(self._tell_unreachable)
+        self._unreachable.append(event)
 
     def _tell_unreachable(self) -> None:
-        events, self._unreachable = self._unreachable, {}
+        events, self._unreachable = self._unreachable, []
         for event in events:
             self._on_event(event)
 

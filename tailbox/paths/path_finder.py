@@ -4,7 +4,7 @@ Traffic starts by relay. A round of pings to every known address of the peer, an
 the peer do the same, opens both NATs; the first pong makes its address the direct path, and heartbeats keep it. See
 peer_path.py for the states of a path. Source: paths.md §4, §6; tailscale wgengine/magicsock.
 
-Data is no concern of this package: the owner asks `path_to`, reports traffic, and sends what the effects say.
+The owner asks `paths_to`, reports traffic, and sends what the effects say.
 """
 
 from __future__ import annotations
