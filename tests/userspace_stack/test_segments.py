@@ -241,4 +241,4 @@ def test_trains_fit_one_datagram_batch_when_sealed() -> None:
 
 
 def test_an_arrival_without_payload_is_empty() -> None:
-    assert Arrival(1, 2, ACK, 3, 0).contiguous() == b""
+    assert len(Arrival(1, 2, ACK, 3, 0).contiguous()) == 0

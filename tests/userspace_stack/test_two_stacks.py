@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,25 +13,36 @@ from tailbox.userspace_stack.stack import State, TcpSocket
 from tests.userspace_stack.conftest import Impairment, Wire, make_wire, open_pair
 
 
+@dataclass
+class End:
+    """One application: writes all of `data`, shuts down, reads until the end."""
+
+    socket: TcpSocket
+    data: bytes
+    sent: int = 0
+    received: bytes = b""
+
+    def step(self) -> None:
+        if self.sent < len(self.data) and self.socket.takes_data:
+            self.sent += self.socket.write(self.data[self.sent :])
+        if self.sent == len(self.data):
+            self.socket.shutdown()
+        self.received += self.socket.read(1 << 20)
+
+
 def exchange(wire: Wire, client: TcpSocket, server: TcpSocket, there: bytes, back: bytes) -> tuple[bytes, bytes]:
-    """Send both streams at once, close both, and return what arrived at server and client."""
-    ends = [[client, there, 0, b""], [server, back, 0, b""]]
+    """Send both streams at once, close both, and return what arrived at client and server."""
+    ends = End(client, there), End(server, back)
 
     def step() -> bool:
         for end in ends:
-            socket, data, sent, _ = end
-            if sent < len(data) and socket.takes_data:
-                end[2] = sent + socket.write(data[sent:])
-            if end[2] == len(data):
-                socket.shutdown()
-            end[3] += socket.read(1 << 20)
+            end.step()
         wire.settle()
         return client.at_eof and server.at_eof
 
-    assert wire.run(step, for_s=3600.0), (
-        f"stuck: {client} {server} at {wire.now}: {wire.left.snapshot()} {wire.right.snapshot()}"
-    )
-    return ends[0][3], ends[1][3]
+    done = wire.run(step, for_s=3600.0)
+    assert done, f"stuck at {wire.now}: {client} {server} {wire.left.snapshot()} {wire.right.snapshot()}"
+    return ends[0].received, ends[1].received
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
