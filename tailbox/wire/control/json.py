@@ -91,14 +91,14 @@ def _read_custom(kind: type, value: object) -> object:
     if kind is object:
         return value  # raw JSON: capabilities' values
     if not isinstance(value, str):
-        raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+        raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec adds the member's path
     try:
         if issubclass(kind, PublicKey):
             return kind.parse(value)
         if kind is Timestamp:
             return Timestamp.parse(value)
     except Malformed as error:
-        raise msgspec.ValidationError(str(error)) from None
+        raise ValueError(str(error)) from None
     raise TypeError(f"{kind} has no JSON form")
 
 
