@@ -83,7 +83,8 @@ class EngineDriver:
             self._reply(source, relay_peer, datagram)
         for message in effects.stun:
             self._on_stun(message, source)
-        self.perform(effects)
+        self._tell(effects)
+        self.touched()  # what the stack makes of it goes out once for all trains of this turn
 
     def perform(self, effects: EngineEffects) -> None:
         """Do what an input led to, and what follows from that."""

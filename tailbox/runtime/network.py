@@ -9,8 +9,9 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -132,14 +133,17 @@ class HostNetwork:
             loop.add_writer(watched, callback)
 
     async def connect_tcp(self, host: str, port: int, *, tls: TlsOptions | None = None) -> ByteStream:
+        loop = asyncio.get_running_loop()
+        connect: Callable[..., Awaitable[tuple[asyncio.Transport, TransportStream]]] = loop.create_connection
+        if isinstance(loop, asyncio.BaseEventLoop):  # uvloop's has no such option: it tries addresses in turn
+            connect = partial(connect, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            transport, stream = await asyncio.get_running_loop().create_connection(
+            transport, stream = await connect(
                 TransportStream,
                 host,
                 port,
                 ssl=tls.context if tls else None,
                 server_hostname=tls.server_name if tls else None,
-                happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S,
             )
         if (connected := transport.get_extra_info("socket")) is not None:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

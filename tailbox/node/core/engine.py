@@ -143,7 +143,10 @@ class Engine:
     def handle_train(
         self, train: Train, source: Path, *, relay_peer: NodePublicKey | None, now: float
     ) -> EngineEffects:
-        """Datagrams from one source, straight or by way of a relay that names the sender."""
+        """Datagrams from one source, straight or by way of a relay that names the sender.
+
+        What the stack makes of them comes with the next `flush`: several trains may share one acknowledgement.
+        """
         effects = _Builder()
         data = train.data
         if (data[0] == 4 and len(data) <= train.stride) or self._is_all_transport(train):
@@ -151,7 +154,7 @@ class Engine:
         else:
             for datagram in train:
                 self._on_datagram(datagram, source, relay_peer, effects, now)
-        return self._settle(effects, now)
+        return effects.finish()
 
     def flush(self, *, now: float) -> EngineEffects:
         """Whoever wrote to, read from, opened or closed a socket of the stack calls this."""
@@ -205,7 +208,7 @@ class Engine:
     def _is_all_transport(self, train: Train) -> bool:
         """Whether every datagram of a longer train is a WireGuard transport message: the bulk of all traffic."""
         data, stride = train.data, train.stride
-        return all(data[start] == 4 for start in range(0, len(data), stride))
+        return bytes(data[::stride]).count(4) == len(train)
 
     def _on_datagram(
         self, datagram: memoryview, source: Path, relay_peer: NodePublicKey | None, effects: _Builder, now: float

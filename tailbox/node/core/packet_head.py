@@ -88,36 +88,53 @@ def shared_head(train: Train) -> PacketHead | None:
         return first if len(data) <= stride else None
     if first.protocol not in (Protocol.TCP, Protocol.UDP):
         return None
-    width = first.transport_at + (14 if first.protocol == Protocol.TCP else 8)
+    width = first.transport_at + (16 if first.protocol == Protocol.TCP else 8)
     full, rest = divmod(len(data), stride)
-    if rest and rest < width:
+    if (first.transport_at != (20 if len(first.source) == 4 else 40)) or stride % 4 or (rest and rest < width):
         return None
-    rows = np.frombuffer(data, np.uint8, full * stride).reshape(full, stride)[:, :width]
-    if not _rows_agree(rows, first):
+    words = np.frombuffer(data, np.uint32, full * stride // 4).reshape(full, stride // 4)
+    if not _rows_agree(words, first):
         return None
-    if rest and not _rows_agree(np.vstack((rows[:1], np.frombuffer(data, np.uint8, width, full * stride))), first):
+    if rest and not _rows_agree(
+        np.vstack((words[:1, : width // 4], _words_at(data, full * stride, width // 4))), first
+    ):
         return None
     return first
 
 
-_IPV4_COLUMNS = np.array([0, 9, *range(12, 24)])  # version and length, protocol, addresses, ports
-_IPV6_COLUMNS = np.array([6, *range(8, 44)])  # next header, addresses, ports
+_Words = np.ndarray[tuple[int, int], np.dtype[np.uint32]]
 
 
-def _rows_agree(rows: np.ndarray[tuple[int, int], np.dtype[np.uint8]], first: PacketHead) -> bool:
-    if len(first.source) == 4:
-        if first.transport_at != 20 or (rows[:, 6] & 0x3F).any() or rows[:, 7].any():
-            return False
-        same = rows[:, _IPV4_COLUMNS]
-    else:
-        if first.transport_at != 40 or (rows[:, 0] >> 4 != 6).any():
-            return False
-        same = rows[:, _IPV6_COLUMNS]
-    if not (same == same[0]).all():
+def _mask(*ranges: tuple[int, int], width: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    """Which bytes of a header have to be equal in every row, as words."""
+    octets = np.zeros(width, np.uint8)
+    for start, end in ranges:
+        octets[start:end] = 0xFF
+    return octets.view(np.uint32)
+
+
+_IPV4_MASK = _mask((0, 1), (6, 8), (9, 10), (12, 24), width=24)  # version and length, fragment, protocol, flow
+_IPV6_MASK = _mask((0, 1), (6, 7), (8, 44), width=44)  # version, next header, flow
+
+
+def _rows_agree(words: _Words, first: PacketHead) -> bool:
+    mask = _IPV4_MASK if len(first.source) == 4 else _IPV6_MASK
+    heads = words[:, : len(mask)]
+    if ((heads ^ heads[0]) & mask).any():
+        return False
+    if len(first.source) == 4 and int(heads[0, 1]) & _FRAGMENT_BITS:
         return False
     if first.protocol == Protocol.TCP:
-        return not (rows[:, first.transport_at + 13] & (TcpFlag.SYN | TcpFlag.RST)).any()
+        return not (words[:, first.transport_at // 4 + 3] & _SYN_OR_RST).any()
     return True
+
+
+_FRAGMENT_BITS = int(np.array([0, 0, 0x3F, 0xFF], np.uint8).view(np.uint32)[0])  # of bytes 4 to 7
+_SYN_OR_RST = np.array([0, TcpFlag.SYN | TcpFlag.RST, 0, 0], np.uint8).view(np.uint32)[0]  # of TCP's bytes 12 to 15
+
+
+def _words_at(data: bytes | memoryview, offset: int, count: int) -> _Words:
+    return np.frombuffer(data, np.uint32, count, offset).reshape(1, count)
 
 
 def _read_ipv4(packet: bytes | memoryview) -> PacketHead | None:
