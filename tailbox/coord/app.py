@@ -153,7 +153,7 @@ class Coord:
     async def close(self) -> None:
         """End every stream and task, store what waits. Harmless twice."""
         self._streams.end_all()
-        self._waits.notify_all()
+        self._waits.close()
         self._feed.close()
         await self._supervisor.close()
         await self.coordinator.close()

@@ -129,8 +129,9 @@ class MachineRequests:
         async with _disconnect_of(request.receive) as gone:
             while answer.wait_for is not None and not gone.is_set() and (left := deadline - loop.time()) > 0:
                 await self._context.waits.wait(answer.wait_for, gone=gone, timeout_s=left)
-                if not gone.is_set():
-                    answer = await self._register(wanted, machine_key)
+                if gone.is_set() or self._context.waits.is_closed:
+                    break
+                answer = await self._register(wanted, machine_key)
         return answer
 
     async def map(self, request: Request) -> Response:

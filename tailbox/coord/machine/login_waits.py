@@ -14,6 +14,7 @@ class LoginWaits:
     def __init__(self) -> None:
         self._by_login: dict[str, set[asyncio.Event]] = {}
         self._count = 0
+        self.is_closed = False
 
     def notify(self, login_ids: Iterable[str]) -> None:
         """These logins were decided, or are too old."""
@@ -21,13 +22,14 @@ class LoginWaits:
             for event in self._by_login.get(login_id, ()):
                 event.set()
 
-    def notify_all(self) -> None:
-        """Everybody asks again: the coordinator stops."""
+    def close(self) -> None:
+        """The coordinator stops: nobody waits any longer."""
+        self.is_closed = True
         self.notify(list(self._by_login))
 
     async def wait(self, login_id: str, *, gone: asyncio.Event, timeout_s: float) -> None:
-        """Until the login is decided, `gone` is set, or time is up."""
-        if self._count >= MAX_WAITING:
+        """Until the login is decided, `gone` is set, or time is up; not at all if too many wait or all shall end."""
+        if self.is_closed or self._count >= MAX_WAITING:
             return
         decided = asyncio.Event()
         self._by_login.setdefault(login_id, set()).add(decided)
