@@ -35,7 +35,7 @@ async def _run(config: NodeConfig, *, shares_page: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     loop.add_reader(sys.stdin.fileno(), stop.set)  # the lab never writes: readable means that it is gone
-    async with Node(config) as node:
+    async with Node(config, include_loopback=True) as node:
         if shares_page:
             await _share_page(node, config.hostname)
         await stop.wait()

@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -51,7 +52,7 @@ class LabTable:
         for row in rows:
             if self._told.get(row.name) != (row.state, row.path):
                 self._told[row.name] = (row.state, row.path)
-                self._console.print(f"{row.name} {row.state}, {', '.join(row.addresses)}; to {row.peer}: {row.path}")
+                self._console.print(escape(_line(row)), highlight=False)
 
 
 def render(rows: list[NodeRow]) -> Table:
@@ -64,12 +65,16 @@ def render(rows: list[NodeRow]) -> Table:
             f"[bold]{row.name}[/]",
             "\n".join(row.addresses),
             row.state,
-            f"to {row.peer}: [{colour}]{row.path}[/]",
+            f"to {row.peer}: [{colour}]{escape(row.path)}[/]",
             "–" if row.round_trip_s is None else f"{row.round_trip_s * 1000:.1f} ms",
             byte_count(row.sent_bytes),
             byte_count(row.received_bytes),
         )
     return table
+
+
+def _line(row: NodeRow) -> str:
+    return f"{row.name} {row.state}, {', '.join(row.addresses)}; to {row.peer}: {row.path}"
 
 
 def byte_count(count: float) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tailbox.cli.local_client import DaemonUnreachable, LocalApiError, LocalClient, call
 from tailbox.cli.output import fail, say, show
@@ -192,7 +193,7 @@ async def _run_node(config: NodeConfig, options: UpOptions) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Node(config) as node:
+    async with Node(config, include_loopback=is_on_this_machine(config.login_server)) as node:
         waiting = asyncio.create_task(stop.wait(), name="signal")
         talking = asyncio.create_task(_talk(node, config, options), name="talk")
         try:
@@ -204,6 +205,13 @@ async def _run_node(config: NodeConfig, options: UpOptions) -> int:
             waiting.cancel()
             talking.cancel()
     return 0
+
+
+def is_on_this_machine(login_server: str) -> bool:
+    """Whether the coordinator is reached by loopback: then peers may be, too."""
+    from tailbox.node.config import is_loopback
+
+    return is_loopback(urlsplit(login_server).hostname or "")
 
 
 async def _talk(node: Any, config: NodeConfig, options: UpOptions) -> None:
