@@ -18,7 +18,7 @@ SPAN = {"start": "2023-01-01T00:00:00Z", "end": "2024-01-01T00:00:00Z"}
 
 async def token_of(lab: Lab, role: Role) -> tuple[int, str]:
     coordinator = lab.coord.coordinator
-    user = await coordinator.apply(partial(users.create_user, login_name=role.value, role=role))
+    user = await coordinator.apply(partial(users.create_user, login_name=f"a-{role.value}", role=role))
     made = await coordinator.apply(partial(api_tokens.create_api_token, user_id=user.id, random=coordinator.random))
     return user.id, made.text
 
