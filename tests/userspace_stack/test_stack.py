@@ -27,7 +27,7 @@ from tailbox.wire.train import Train
 from tailbox.wire.udp import UdpDatagram
 from tests.userspace_stack.conftest import ADDRESSES, Impairment, make_stack, make_wire, open_pair
 
-ELSEWHERE = {4: IPv4Address("192.0.2.7"), 6: IPv6Address("2001:db8::7")}
+ELSEWHERE: dict[int, IPAddress] = {4: IPv4Address("192.0.2.7"), 6: IPv6Address("2001:db8::7")}
 
 
 def feed(stack: Stack, packet: bytes, *, now: float = 1.0) -> list[bytes]:
