@@ -128,8 +128,7 @@ class MachineRequests:
         deadline = loop.time() + self._context.followup_hold_s
         async with _disconnect_of(request.receive) as gone:
             while answer.wait_for is not None and not gone.is_set() and (left := deadline - loop.time()) > 0:
-                await self._context.waits.wait(answer.wait_for, gone=gone, timeout_s=left)
-                if gone.is_set() or self._context.waits.is_closed:
+                if not await self._context.waits.wait(answer.wait_for, gone=gone, timeout_s=left) or gone.is_set():
                     break
                 answer = await self._register(wanted, machine_key)
         return answer

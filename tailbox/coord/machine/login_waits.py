@@ -27,10 +27,10 @@ class LoginWaits:
         self.is_closed = True
         self.notify(list(self._by_login))
 
-    async def wait(self, login_id: str, *, gone: asyncio.Event, timeout_s: float) -> None:
-        """Until the login is decided, `gone` is set, or time is up; not at all if too many wait or all shall end."""
+    async def wait(self, login_id: str, *, gone: asyncio.Event, timeout_s: float) -> bool:
+        """Until the login is decided, `gone` is set, or time is up. False: too many wait, or all shall end."""
         if self.is_closed or self._count >= MAX_WAITING:
-            return
+            return False
         decided = asyncio.Event()
         self._by_login.setdefault(login_id, set()).add(decided)
         self._count += 1
@@ -44,6 +44,7 @@ class LoginWaits:
             self._by_login[login_id].discard(decided)
             if not self._by_login[login_id]:
                 del self._by_login[login_id]
+        return not self.is_closed
 
     def __len__(self) -> int:
         return self._count

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Scope
 
 from tailbox.coord.machine import map_streams
 from tailbox.coord.machine.api import NOT_OFFERED
@@ -35,7 +35,7 @@ class Exchange:
         self._news = asyncio.Event()
         self._left = asyncio.Event()
         self._request: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-        scope = {
+        scope: Scope = {
             "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
             "headers": [], "root_path": "", "scheme": "https", "client": ("192.0.2.5", 1), "server": None,
             "http_version": "2", "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -86,8 +86,8 @@ def ask(
     return Exchange(lab.coord._noise._app, method, path, raw, machine_key)
 
 
-async def register(lab: Lab, request: RegisterRequest, **more: MachinePublicKey) -> dict[str, object]:
-    answer = await ask(lab, "/machine/register", request, **more).done()
+async def register(lab: Lab, request: RegisterRequest, *, machine_key: MachinePublicKey = MACHINE) -> dict[str, object]:
+    answer = await ask(lab, "/machine/register", request, machine_key=machine_key).done()
     assert answer.status == 200
     decoded = json.loads(answer.body)
     assert isinstance(decoded, dict)
