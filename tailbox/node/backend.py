@@ -352,6 +352,7 @@ class Backend:
             accept_routes=self.config.accept_routes,
             shields_up=self.config.shields_up,
             advertise_routes=self.config.advertise_routes,
+            always_relay=self.config.always_relay,
         )
         view = engine_view(netmap, preferences, now_unix_s=now_unix_s)
         self.filter_problems = view.dataplane.rules.problems
@@ -438,10 +439,9 @@ class Backend:
             self.underlay.set_home(result.home_region)
             self.publish(HomeRelayChanged(result.home_region))
         before = (self.session.endpoints, self.session.hostinfo)
-        self.session.endpoints = tuple((str(own.endpoint), int(own.kind)) for own in result.endpoints)
-        self.driver.perform(
-            self.driver.engine.set_own_endpoints([own.endpoint for own in result.endpoints], now=self.driver.now)
-        )
+        own = () if self.config.always_relay else result.endpoints
+        self.session.endpoints = tuple((str(each.endpoint), int(each.kind)) for each in own)
+        self.driver.perform(self.driver.engine.set_own_endpoints([each.endpoint for each in own], now=self.driver.now))
         self._update_hostinfo_quietly(before)
         self._refresh_state()
 

@@ -45,6 +45,7 @@ class NodeConfig:
     shields_up: bool = False  # accept no connections
     forward_to: str = "127.0.0.1"  # where connections to this node's tailnet address go; "" = nowhere
     mtu: int = 1280  # of the tunnel; never more towards nodes that are not Tailbox
+    always_relay: bool = False  # no direct paths, for tests and odd networks; TS_DEBUG_ALWAYS_USE_DERP
     metrics_listen: str = ""  # /metrics and /healthz, host:port; "" = on the LocalAPI socket only
 
     def __post_init__(self) -> None:
@@ -162,6 +163,8 @@ def container_settings(environment: Mapping[str, str]) -> dict[str, Any]:
         found["advertise_routes"] = _words(environment["TS_ROUTES"].replace(",", " "))
     if environment.get("TS_ACCEPT_DNS"):
         found["accept_dns"] = parse_bool("TS_ACCEPT_DNS", environment["TS_ACCEPT_DNS"])
+    if _is_on(environment, "TS_DEBUG_ALWAYS_USE_DERP"):
+        found["always_relay"] = True
     found |= _proxy_settings(environment)
     if _is_on(environment, "TS_ENABLE_METRICS") or _is_on(environment, "TS_ENABLE_HEALTH_CHECK"):
         found["metrics_listen"] = environment.get("TS_LOCAL_ADDR_PORT") or "[::]:9002"

@@ -62,7 +62,11 @@ class Pump:
             return self.close(reset=True)
         if early:
             early = early if self._left is None else early[: self._left]
-            if self._remote.write(early) != len(early):
+            try:
+                taken = self._remote.write(early)
+            except StackError:
+                taken = -1
+            if taken != len(early):
                 return self.close(reset=True)
             self._count_client(len(early))
         self._watch_reads()
@@ -93,7 +97,9 @@ class Pump:
     def _on_local_readable(self) -> None:
         remote = self._remote
         for _ in range(MAX_READS_A_TURN):
-            view = remote.send_view()
+            view = self._room()
+            if self._is_over():
+                return None
             if not view:
                 return self._stop_reading()  # until the remote has room
             if self._left is not None:
@@ -118,6 +124,14 @@ class Pump:
             if self._is_closed or not full or not self._reads:
                 return None
         return None
+
+    def _room(self) -> memoryview:
+        """Where the client's next bytes go. A remote that takes nothing more ends the pump."""
+        try:
+            return self._remote.send_view()
+        except StackError:
+            self.close(reset=self._remote.error is not None)
+            return memoryview(b"")
 
     def _count_client(self, count: int) -> None:
         self.sent_bytes += count
@@ -186,7 +200,7 @@ class Pump:
     # The loop's watches.
 
     def _watch_reads(self) -> None:
-        if not self._reads and not self._is_closed and self._remote.send_view():
+        if not self._reads and not self._is_closed and self._room():
             self._reads = True
             self._loop.add_reader(self._local, self._on_local_readable)
 

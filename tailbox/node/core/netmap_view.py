@@ -33,6 +33,7 @@ class ViewPreferences:
     accept_routes: bool = False
     shields_up: bool = False
     advertise_routes: tuple[str, ...] = ()
+    always_relay: bool = False
 
 
 def engine_view(netmap: Netmap, preferences: ViewPreferences, *, now_unix_s: float) -> EngineView:
@@ -51,7 +52,7 @@ def engine_view(netmap: Netmap, preferences: ViewPreferences, *, now_unix_s: flo
             shields_up=preferences.shields_up,
             jailed=frozenset(peer.key for peer in usable if peer.is_jailed),
         ),
-        reach=_reach(usable),
+        reach=_reach(usable, always_relay=preferences.always_relay),
         zone=zone_of(netmap),
     )
 
@@ -107,11 +108,11 @@ def _routed_to(peer: Node, preferences: ViewPreferences) -> tuple[IPNetwork, ...
     return tuple(routed)
 
 
-def _reach(peers: Iterable[Node]) -> Mapping[NodePublicKey, PeerReach]:
+def _reach(peers: Iterable[Node], *, always_relay: bool) -> Mapping[NodePublicKey, PeerReach]:
     found = {}
     for peer in peers:
         assert peer.disco_key is not None
-        texts = () if peer.endpoints is UNSET else peer.endpoints
+        texts = () if peer.endpoints is UNSET or always_relay else peer.endpoints
         home = peer.home_derp or _legacy_home(peer.legacy_derp_string)
         found[peer.key] = PeerReach(peer.disco_key, tuple(_endpoints(texts)), home)
     return found
