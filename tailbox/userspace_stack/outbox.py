@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from tailbox.userspace_stack.segments import ACK, MIN_BATCH, Bytes2D, FlowTemplate
@@ -12,6 +14,7 @@ BUFFER_BYTES = 1 << 18  # what one connection may send in one collect: four trai
 MAX_KEPT_BUFFERS = 16  # ours: 4 MiB stay allocated
 
 
+@lru_cache(maxsize=256)
 def train_packets(packet_bytes: int) -> int:
     """How many packets of this size one train may hold so that it still fits one datagram batch when sealed."""
     padded = -(-packet_bytes // 16) * 16 + WIREGUARD_BYTES
@@ -31,8 +34,9 @@ class Outbox:
 
     def start(self) -> None:
         """Another `collect` begins: buffers handed out before may be written again."""
-        self._used = 0
-        del self._buffers[MAX_KEPT_BUFFERS:]
+        if self._used:
+            self._used = 0
+            del self._buffers[MAX_KEPT_BUFFERS:]
 
     def take(self) -> tuple[Train, ...]:
         trains = tuple(self.trains)
@@ -95,13 +99,17 @@ class Outbox:
         last_flags: int,
     ) -> None:
         size = len(payload)
+        if size <= segment_bytes:
+            self.post(
+                template.segment(sequence, acknowledgment, last_flags, window, payload=payload), loops=template.loops
+            )
+            return
         packets = []
         for start in range(0, size, segment_bytes):
             piece = payload[start : start + segment_bytes]
             flags = last_flags if start + segment_bytes >= size else ACK
             packets.append(template.segment(sequence + start, acknowledgment, flags, window, payload=piece))
-        data = packets[0] if len(packets) == 1 else b"".join(packets)
-        (self.looping if template.loops else self.trains).append(Train(data, len(packets[0])))
+        (self.looping if template.loops else self.trains).append(Train(b"".join(packets), len(packets[0])))
 
     def _buffer(self, size: int) -> Bytes2D:
         if size > BUFFER_BYTES or size < BUFFER_BYTES >> 3:  # jumbo MTU; or not worth a buffer

@@ -171,7 +171,10 @@ class Stack:
         """Take IP packets in. A train of one TCP flow is one arrival; anything else is read packet by packet."""
         self._now = now
         data, stride = train.data, train.stride
-        parsed = parse_rows(train) if len(data) >= 3 * stride else None
+        if len(data) == stride:
+            self._receive_packet(memoryview(data), now=now)
+            return
+        parsed = parse_rows(train)
         if parsed is None:
             for packet in train:
                 self._receive_packet(packet, now=now)

@@ -38,8 +38,6 @@ class TcpSocket:
     """A connection. Made by `Stack.connect_tcp`, `TcpListener.accept` and `PendingConnection.accept` only."""
 
     __slots__ = (
-        "_round_bytes",
-        "_round_start",
         "ack_at",
         "acks_due",
         "armed_at",
@@ -75,6 +73,8 @@ class TcpSocket:
         "remote",
         "retransmit_at",
         "retries",
+        "round_bytes",
+        "round_start",
         "scales",
         "segment_bytes",
         "sent_at",
@@ -151,8 +151,8 @@ class TcpSocket:
         self.peer_fin: int | None = None  # position of the peer's FIN, once seen
         self.acks_due = 0  # acknowledgements to send now
         self.unacknowledged_bytes = 0  # received since our last acknowledgement
-        self._round_bytes = 0  # consumed since _round_start, for window tuning
-        self._round_start = -1.0
+        self.round_bytes = 0  # consumed since round_start, for window tuning
+        self.round_start = -1.0
 
     def _init_timers(self) -> None:
         self.armed_at = NEVER  # when the table's heap wakes us
@@ -244,7 +244,7 @@ class TcpSocket:
         """
         buffer = self.rcv_buffer
         buffer.consume(count)
-        self._round_bytes += count
+        self.round_bytes += count
         # The peer hears of it with the next acknowledgement, or at once if it may be waiting for room.
         if buffer.capacity - buffer.readable + self.rcv_nxt - self.rcv_adv >= buffer.capacity >> 1:
             self.table.to_serve[self] = None
@@ -327,14 +327,12 @@ class TcpSocket:
             self.abort()
 
     def tune_window(self, *, now: float) -> None:
-        """Double the receive window if it was consumed faster than the path could have filled a larger one."""
-        if self._round_bytes < self.rcv_buffer.capacity:
-            return
+        """A whole window was consumed. If that went faster than the path could have filled a larger one, double it."""
         limit = max(QUICK_GROWTH_S, 4 * self.timeout.smoothed_rtt_s)
-        if self._round_start >= 0 and now - self._round_start <= limit:
+        if self.round_start >= 0 and now - self.round_start <= limit:
             self.rcv_buffer.grow(2 * self.rcv_buffer.capacity)
-        self._round_bytes = 0
-        self._round_start = now
+        self.round_bytes = 0
+        self.round_start = now
 
     def set_segment_bytes(self, count: int) -> None:
         """What the peer announced, or what the path allows."""

@@ -33,7 +33,8 @@ def depart(socket: TcpSocket, *, now: float) -> bool:
             _send_acknowledgement(socket)
         _arm(socket, now=now)
         return False
-    socket.tune_window(now=now)
+    if socket.round_bytes >= socket.rcv_buffer.capacity:
+        socket.tune_window(now=now)
     if socket.acks_due and socket.rcv_buffer.islands:
         _send_acknowledgements(socket)  # they carry SACK blocks, which data does not
     is_unfinished = socket.state is not State.TIME_WAIT and _transmit(socket, now=now)
@@ -95,6 +96,8 @@ def _transmit(socket: TcpSocket, *, now: float) -> bool:
             return False
         is_probe = False
         left -= length
+        if socket.snd_nxt >= data_end and recovery.phase is Phase.OPEN and not is_fin_due:
+            return False  # the usual end: all is sent
     return True
 
 

@@ -182,6 +182,8 @@ class Recovery:
     def pipe(self, first: int, next_new: int) -> int:
         """Bytes believed to be on the path (RFC 6675 SetPipe, without counting a retransmission twice)."""
         total = next_new - first
+        if self.phase is Phase.OPEN and not self.sacked and not self.duplicates:
+            return total
         if self.phase is not Phase.OPEN:
             gap_start, gap_end = max(self.high_retransmitted, first), self.lost_edge
             total -= max(gap_end - gap_start, 0)
