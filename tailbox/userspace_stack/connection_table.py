@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tailbox.userspace_stack.udp import UdpSocket
 
 
+MAX_STALE_TIMERS = 1024  # ours: entries of closed connections that may wait in the heap for their time
+
+
 class ConnectionTable:
     """Owned by the stack, known to its sockets."""
 
@@ -84,6 +87,9 @@ class ConnectionTable:
         if at < socket.armed_at:
             socket.armed_at = at
             self._timer_count += 1
+            if len(self._timers) > MAX_STALE_TIMERS + 4 * len(self.connections):
+                self._timers = [entry for entry in self._timers if entry[0] == entry[2].armed_at]
+                heapq.heapify(self._timers)
             heapq.heappush(self._timers, (at, self._timer_count, socket))
 
     def next_deadline(self) -> Deadline | None:

@@ -157,8 +157,5 @@ class PendingConnection:
         ):
             self.drop()
 
-    def is_same_syn(self, arrival: Arrival) -> bool:
-        return arrival.sequence == self._arrival.sequence
-
     def __repr__(self) -> str:
         return f"<PendingConnection {self.remote} → {self.local}>"

@@ -64,7 +64,6 @@ SYNCHRONIZED = frozenset(
 )  # both ends know both initial sequence numbers
 MAY_RECEIVE_DATA = frozenset({State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
 MAY_SEND_DATA = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
-FIN_SENT = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})  # and not yet acknowledged
 
 
 class SocketError(Enum):
