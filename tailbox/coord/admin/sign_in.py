@@ -163,8 +163,8 @@ class SignInPages:
             "<button class=primary>Sign in</button>"
         )
         hint = (
-            '<p class="muted">Without a token, use the one-time link that the coordinator prints when it starts. On its '
-            "machine, the file <code>admin-token</code> in the state directory holds a token.</p>"
+            '<p class="muted">Without a token, use the one-time link that the coordinator prints when it starts. On '
+            "its machine, the file <code>admin-token</code> in the state directory holds a token.</p>"
         )
         response = self._page_with_form(request, "Sign in", next_path, problem_line + fields, status=status, after=hint)
         response.headers.update(headers or {})
