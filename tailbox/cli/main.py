@@ -11,7 +11,7 @@ import typer
 
 from tailbox import __version__
 from tailbox.cli.options import default_state_dir, node_state_dir, socket_path
-from tailbox.cli.output import fail, reports_errors, show, show_json
+from tailbox.cli.output import FAILURE, fail, reports_errors, show, show_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,8 @@ app = typer.Typer(
     help="A Tailscale-compatible mesh network in pure Python.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+USAGE_ERROR = 2  # typer's
 
 Socket = Annotated[Path | None, typer.Option("--socket", help="LocalAPI socket of the node.")]
 StateDir = Annotated[Path | None, typer.Option("--state-dir", help="State directory of the node.")]
@@ -34,7 +36,11 @@ def main() -> None:
         app.add_typer(keys, name="keys")
     elif sys.argv[1:2] in ([], ["-h"], ["--help"]):
         app.command("keys", help="Auth keys and API tokens of a coordinator.")(lambda: None)
-    app(prog_name="tailbox")
+    try:
+        app(prog_name="tailbox")
+    except SystemExit as ending:
+        # Upstream's commands end with 1 for wrong usage, too.
+        sys.exit(FAILURE if ending.code == USAGE_ERROR else ending.code)
 
 
 @app.command()
@@ -111,8 +117,7 @@ def _bring_up(config: Any, flags: dict[str, Any], options: Any, *, daemon: bool,
     elif daemon:
         if config.state_dir is None:
             fail("a detached node needs a state directory")
-        arguments = [word for word in sys.argv[2:] if word != "--daemon"]
-        commands.up_detached(config, options, arguments, config.state_dir / "tailbox.log")
+        commands.up_detached(config, options, sys.argv[2:], config.state_dir / "tailbox.log")
     else:
         raise typer.Exit(commands.up_here(config, options))
 
@@ -238,13 +243,14 @@ def version(
     state_dir: StateDir = None,
 ) -> None:
     """Show versions."""
+    from tailbox.node.host_information import VERSION_TEXT
     from tailbox.wire.control.capability import CURRENT_VERSION
 
     python = sys.version.split()[0]
     found: dict[str, Any] = {
         "majorMinorPatch": __version__,
         "short": __version__,
-        "long": f"{__version__}-tailbox",
+        "long": VERSION_TEXT,
         "cap": CURRENT_VERSION,
         "python": python,
     }

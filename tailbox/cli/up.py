@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tailbox.cli.local_client import DaemonUnreachable, LocalApiError, LocalClient, call
-from tailbox.cli.output import fail, say, show
+from tailbox.cli.output import CommandFailed, fail, say, show
 
 if TYPE_CHECKING:
     from tailbox.node.config import NodeConfig
 
 DAEMON_START_S = 10.0  # until the socket of a detached node answers
 POLL_S = 0.05
-STATES = ("NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running")
+LOGIN_ERROR = "not logged in, last login error="  # health/warnings.go
+OWN_FLAGS = ("--daemon", "--json", "--timeout")  # of the command that starts a detached node, not of the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def up_detached(config: NodeConfig, options: UpOptions, arguments: list[str], lo
     for name in ("TS_AUTHKEY", "TS_AUTH_KEY", "TAILBOX_AUTH_KEY"):
         environment.pop(name, None)
     with log.open("ab") as output:
-        command = [sys.executable, "-m", "tailbox", "up", *arguments, f"--auth-key=file:/dev/fd/{read_end}"]
+        command = [sys.executable, "-m", "tailbox", "up", *node_arguments(arguments)]
+        command.append(f"--auth-key=file:/dev/fd/{read_end}")
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -68,8 +70,25 @@ def up_detached(config: NodeConfig, options: UpOptions, arguments: list[str], lo
     assert config.socket_path is not None
     client = LocalClient(config.socket_path)
     _wait_for_socket(client, process, log)
-    wait_until_running(client, options, machine_url=config.login_server)
+    try:
+        wait_until_running(client, options, machine_url=config.login_server)
+    except CommandFailed:
+        if login_error(client.request("GET", "status", query={"peers": "false"})):
+            process.terminate()  # what was refused once is refused for ever
+        raise
     say(f"running as process {process.pid}; log: {log}; stop with: tailbox down, or kill {process.pid}")
+
+
+def node_arguments(arguments: list[str]) -> list[str]:
+    """What a detached node is told of the command line that starts it."""
+    kept: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--timeout":
+            next(words, None)
+        elif word.partition("=")[0] not in OWN_FLAGS:
+            kept.append(word)
+    return kept
 
 
 def up_in_daemon(client: LocalClient, settings: Mapping[str, Any], options: UpOptions) -> None:
@@ -158,7 +177,7 @@ class Talk:
             elif self._told_url or self._told_approval:
                 say("Success.")
             return True
-        if refused := status.get("LoginError"):
+        if refused := login_error(status):
             fail(f"backend error: {refused}")
         if url and url != self._told_url:
             self._told_url = url
@@ -170,6 +189,12 @@ class Talk:
             self._told_approval = True
             say(f"\nTo approve your machine, visit (as admin):\n\n\t{self._machine_url.rstrip('/')}/admin\n")
         return False
+
+
+def login_error(status: Mapping[str, Any]) -> str:
+    """Why the coordinator refused the last login, "" if it did not. Upstream's status tells it as a health warning."""
+    warnings = [text for text in status.get("Health") or [] if text.startswith(LOGIN_ERROR)]
+    return str(warnings[0].removeprefix(LOGIN_ERROR)) if warnings else ""
 
 
 def _wait_for_socket(client: LocalClient, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -177,6 +177,7 @@ class ControlSession:
     def login(self, *, auth_key: str = "", force: bool = False) -> None:
         """Somebody asks to log in; with `force`, anew even though a login stands."""
         self._auth_key = auth_key or self._auth_key
+        self.last_error = ""
         self._not_before = 0.0
         if force:
             self._renew_key()
