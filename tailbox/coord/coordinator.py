@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -30,6 +30,7 @@ R = TypeVar("R")
 
 HOUSEKEEPING_MIN_S = 1.0  # ours: looking for what is due reads every node
 HOUSEKEEPING_MAX_S = 60.0  # ours: the wall clock may jump
+MAX_PENDING_EVENTS = 1000  # ours: of one busy subscriber; whoever needs every event reads the journal
 
 
 class ChangeSubscription:
@@ -40,7 +41,8 @@ class ChangeSubscription:
         self._ready = asyncio.Event()
 
     def offer(self, change: Change) -> None:
-        self._pending = self._pending.merge(change)
+        merged = self._pending.merge(change)
+        self._pending = replace(merged, events=merged.events[-MAX_PENDING_EVENTS:])
         self._ready.set()
 
     def take(self) -> Change:
