@@ -7,11 +7,13 @@ come, STUN, disco and WireGuard alike: the engine tells them apart. They are val
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path as FilePath
+from typing import Final
 
 from tailbox.clock import Clock
 from tailbox.node.derp_dial import DialSettings, plain_http_wanted
@@ -29,10 +31,16 @@ from tailbox.wire.control.derp_map import DERPMap
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
 from tailbox.wire.train import Train
 
+RELAYS_ONLY_VARIABLE: Final = "TS_DEBUG_ALWAYS_USE_DERP"  # upstream's name, and its values
 TELL_AGAIN_AFTER_S = 60.0  # ours: refusals of one address
 MAX_TOLD = 1024  # ours: refusals remembered
 
 OnTrain = Callable[[Train, Path, NodePublicKey | None], None]
+
+
+def relays_only_wanted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment asks to reach no peer directly: STUN goes on, everything else goes by relay."""
+    return environment.get(RELAYS_ONLY_VARIABLE, "").lower() in ("1", "true", "t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class Underlay:
         self._on_event = on_event
         self._include_loopback = include_loopback
         self._use_offload = use_offload
+        self._relays_only = relays_only_wanted()
         self._udp4: TrainSocket | None = None
         self._udp6: TrainSocket | None = None
         self._counters = {4: UdpCounters(), 6: UdpCounters()}
@@ -118,6 +127,9 @@ class Underlay:
     def send(self, path: Path, peer: NodePublicKey, train: Train) -> None:
         """Send every packet of the train. Never blocks: what finds no room is dropped and counted."""
         if type(path) is Direct:
+            if self._relays_only:
+                self._unroutable_packets += len(train)
+                return
             error = self._send_udp(path.endpoint, train)
             if error is not None:
                 self._tell_later(EndpointUnreachable(peer, path.endpoint, error.strerror or str(error)))

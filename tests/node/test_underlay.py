@@ -243,3 +243,15 @@ async def test_close_is_harmless_twice_and_ends_everything(start: Start) -> None
     a.underlay.send(Direct(Endpoint.parse("127.0.0.1:9")), PEER, train_of(1))
     assert a.underlay.port == 0
     assert a.underlay.local_endpoints() == ()
+
+
+async def test_with_relays_only_nothing_goes_to_peers_directly_but_stun_does(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = await start()
+    monkeypatch.setenv("TS_DEBUG_ALWAYS_USE_DERP", "1")
+    a = await start()
+    a.underlay.send(b.at("127.0.0.1"), PEER, train_of(3))
+    assert a.underlay.send_datagram(b.at("127.0.0.1").endpoint, b"stun")
+    assert await b.expect(1) == [b"stun"]
+    assert a.underlay.snapshot().unroutable_packets == 3
