@@ -124,8 +124,10 @@ def main() -> None:
     for version in (4, 6):
         runs = [bulk(options.mtu, version) for _ in range(options.repeat)]
         sent, received = (statistics.median(run[side] for run in runs) for side in (0, 1))
-        print(f"IPv{version} bulk, MTU {options.mtu}: send {sent:.2f}, receive {received:.2f} µs/packet, "
-              f"{runs[0][2]:.1f} packets/train")
+        print(
+            f"IPv{version} bulk, MTU {options.mtu}: send {sent:.2f}, receive {received:.2f} µs/packet, "
+            f"{runs[0][2]:.1f} packets/train"
+        )
         for size in (100, 1000):
             cost = statistics.median(requests(options.mtu, version, size) for _ in range(options.repeat))
             print(f"IPv{version} request and answer of {size} B: {cost:.1f} µs per side")
