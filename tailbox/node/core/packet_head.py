@@ -192,6 +192,8 @@ def _with_transport(
 ) -> PacketHead | None:
     if protocol in (Protocol.UNKNOWN, Protocol.FRAGMENT) or (len(source) == 16 and protocol in _EXTENSION_HEADERS):
         return None
+    if protocol == (Protocol.ICMPV6 if len(source) == 4 else Protocol.ICMP):
+        return None  # the other family's
     if total - at < _TRANSPORT_BYTES.get(protocol, 0):  # type: ignore[call-overload]
         return None
     if protocol in (Protocol.ICMP, Protocol.ICMPV6):

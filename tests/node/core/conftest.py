@@ -83,7 +83,7 @@ class Pair:
             for host, other in ((self.a, self.b), (self.b, self.a)):
                 host.effects.append(host.engine.flush(now=self.now))
                 while host.sent:
-                    path, peer, train = host.sent.popleft()
+                    _, peer, train = host.sent.popleft()
                     if peer == other.key:
                         moved = True
                         arrived = other.engine.handle_train(train, Relayed(REGION), relay_peer=host.key, now=self.now)

@@ -157,5 +157,3 @@ def test_stun_messages_leave_by_their_own_lane(pair: Pair) -> None:
     message = b"\x01\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)
     source = Direct(Endpoint(pair.a.addresses[0], 3478))
     assert pair.a.engine.handle_train(Train.of(message), source, relay_peer=None, now=pair.now).stun == (message,)
-
-
