@@ -44,6 +44,7 @@ def test_everybody_ends_at_once_in_the_middle_of_a_transfer(
     if not relayed:
         assert_ends_well(server, number)
     events.close()
+    near.close()
     sink.close()
 
 

@@ -106,12 +106,17 @@ class Duplex:
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        with contextlib.suppress(OSError):
-            self._connection.close()
+        self._connection.close()
         trouble = "" if not any(thread.is_alive() for thread in self._threads) else f"stuck at {self.received_bytes}"
         if trouble or self.send_trouble:
             return Received(self.received.count, self.received.digest, trouble or self.send_trouble)
         return self.received
+
+    def close(self) -> None:
+        """Break it off."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self.finish(5)
 
     def _send(self, seed: int, count: int) -> None:
         started_at, sent = time.monotonic(), 0
@@ -155,6 +160,8 @@ class Sink:
 
     def close(self) -> None:
         self._listening.close()
+        for duplex in self.accepted:
+            duplex.close()
 
 
 class EchoServer:
