@@ -11,6 +11,8 @@ from tailbox.paths.path import Path
 from tailbox.userspace_stack.events import EchoReply
 from tailbox.wire.keys import NodePublicKey
 
+REPEAT_AFTER_S = 1.0  # ours
+
 Answer = tuple[float, Path | None]  # latency in seconds, path where it is known
 
 
@@ -27,9 +29,7 @@ class Pings:
         waiting = self._by_peer.setdefault(peer, [])
         waiting.append(future)
         try:
-            send()
-            async with asyncio.timeout(timeout_s):
-                return await future
+            return await _repeat(send, future, timeout_s)
         finally:
             waiting.remove(future)
             if not waiting:
@@ -40,13 +40,15 @@ class Pings:
     ) -> Answer:
         """`data` names the question in its answer. Raises TimeoutError."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._by_data[data] = (now(), future)
-        try:
+
+        def send_and_note() -> None:
+            self._by_data[data] = (now(), future)
             send()
-            async with asyncio.timeout(timeout_s):
-                return await future
+
+        try:
+            return await _repeat(send_and_note, future, timeout_s)
         finally:
-            del self._by_data[data]
+            self._by_data.pop(data, None)
 
     def handle(self, event: EngineEvent, *, now: float) -> None:
         if isinstance(event, PongReceived):
@@ -68,3 +70,12 @@ class Pings:
         waiting = self._by_data.get(data)
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result((now - waiting[0], None))
+
+
+async def _repeat(send: Callable[[], None], answer: asyncio.Future[Answer], timeout_s: float) -> Answer:
+    """Ask again and again: a datagram may be lost, and a new peer's paths take a moment to be known."""
+    async with asyncio.timeout(timeout_s):
+        while not answer.done():
+            send()
+            await asyncio.wait({answer}, timeout=REPEAT_AFTER_S)
+    return answer.result()

@@ -129,23 +129,31 @@ class StateFile:
 
     def _read(self) -> bytes:
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return b""
         except OSError as error:
             raise ConfigError(SETTING, str(self._path), error.strerror or "cannot be read") from None
+        try:
+            self._check(os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(SETTING, str(self._path), "not a regular file")
-            if status.st_uid != os.geteuid():
-                raise ConfigError(SETTING, str(self._path), f"owned by user {status.st_uid}, wanted {os.geteuid()}")
-            if status.st_mode & 0o077:
-                mode = stat.S_IMODE(status.st_mode)
-                raise ConfigError(SETTING, str(self._path), f"mode {mode:04o} lets others read it, wanted 0600")
-            if status.st_size > MAX_STATE_BYTES:
-                raise ConfigError(SETTING, str(self._path), f"over {MAX_STATE_BYTES} bytes")
             return file.read()
+
+    def _check(self, status: os.stat_result) -> None:
+        path = str(self._path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(SETTING, path, "not a regular file")
+        if status.st_uid != os.geteuid():
+            raise ConfigError(SETTING, path, f"owned by user {status.st_uid}, wanted {os.geteuid()}")
+        if status.st_mode & 0o077:
+            mode = stat.S_IMODE(status.st_mode)
+            raise ConfigError(SETTING, path, f"mode {mode:04o} lets others read it, wanted 0600")
+        if status.st_size > MAX_STATE_BYTES:
+            raise ConfigError(SETTING, path, f"over {MAX_STATE_BYTES} bytes")
 
     def _sync_directory(self) -> None:
         directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -169,7 +169,13 @@ async def running_tailnet() -> AsyncIterator[Tailnet]:
     random, clock, network = SystemRandom(), SystemClock(), HostNetwork()
     endpoint = NoiseEndpoint(MachinePrivateKey(b"\x11" * 32), coordinator.app, random=random, clock=clock)
     role = DerpRole(
-        DerpConfig(stun_port=stun_port, home_page="none", rate_limit_bytes_per_s=0, accepts_per_s=0, accepts_per_address_per_s=0),
+        DerpConfig(
+            stun_port=stun_port,
+            home_page="none",
+            rate_limit_bytes_per_s=0,
+            accepts_per_s=0,
+            accepts_per_address_per_s=0,
+        ),
         generate(NodePrivateKey, SeededRandom("relay")),
         network=network,
         clock=clock,
@@ -197,7 +203,7 @@ def eventually() -> Callable[[Callable[[], bool]], Any]:
 
     async def wait(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # conditions are about many objects, not one event
                 await asyncio.sleep(0.02)
 
     return wait

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from tailbox.clock import Deadline, earliest
 from tailbox.node.core.dataplane import Dataplane, DataplaneView
+from tailbox.node.core.disco_tap import DiscoTap
 from tailbox.node.core.dns_service import DnsService
 from tailbox.node.core.magic_dns import MagicDns, Zone
 from tailbox.node.core.tap import PacketTap, TapPoint
@@ -28,6 +29,7 @@ from tailbox.wire.train import Train
 from tailbox.wireguard.events import TunnelEffects, TunnelEvent
 from tailbox.wireguard.tunnels import PeerSettings, PeerStatus, Tunnels
 
+HANDSHAKE_INITIATION = 1  # WireGuard paper §5.4.2
 DISCO_MAGIC = b"TS\xf0\x9f\x92\xac"  # tailscale disco/disco.go
 STUN_COOKIE = b"\x21\x12\xa4\x42"  # RFC 8489 §5, bytes 4 to 7
 MAX_LOOPBACK_ROUNDS = 8  # ours: turns of packets from us to us before the network gets its turn
@@ -109,12 +111,14 @@ class Engine:
         self._unix_offset_s = unix_offset_s
         self._disco_key = disco_key
         self._tap = tap
+        self._disco_tap = DiscoTap(tap, disco_key) if tap is not None else None
         self.stack = Stack(random=random, mtu=mtu)
         self.names = MagicDns()
         self.dataplane = Dataplane(tap=tap)
         self._dns = DnsService(self.stack, self.names)
         self._view = EngineView()
         self._looped: list[Train] = []
+        self._waiting_for_path: dict[NodePublicKey, Train] = {}
         self.unreachable_packets = 0  # for a peer without any path
         self.runts = 0  # datagrams that are nothing we know
         self.set_identity(private_key, node_key)
@@ -138,6 +142,7 @@ class Engine:
         self._on_paths(self.paths.set_peers(view.reach, now=now), effects, now)
         settings = {peer: PeerSettings() for peer in view.reach}
         self._on_tunnels(self.tunnels.set_peers(settings, now=now), effects, now)
+        self._send_what_waited(now)
         return self._settle(effects, now)
 
     def handle_train(
@@ -217,8 +222,8 @@ class Engine:
         if len(head) >= 4 and 1 <= head[0] <= 4 and head[1:4] == b"\0\0\0":
             self._on_wireguard(Train.of(datagram), source, relay_peer, effects, now)
         elif head[:6] == DISCO_MAGIC:
-            if self._tap is not None:
-                self._tap.record(TapPoint.DISCO_RECEIVED, relay_peer, datagram, detail=str(source), now=now)
+            if self._disco_tap is not None:
+                self._disco_tap.received(relay_peer, bytes(datagram), source, now=now)
             found = self.paths.handle_disco(bytes(datagram), source, relay_peer=relay_peer, now=now)
             self._on_paths(found, effects, now)
         elif head[4:8] == STUN_COOKIE and head[0] < 0x40:
@@ -257,8 +262,9 @@ class Engine:
     def _on_paths(self, found: PathEffects, effects: _Builder, now: float) -> None:
         effects.events += found.events
         for path, peer, datagram in found.to_network:
-            if self._tap is not None:
-                self._tap.record(TapPoint.DISCO_SENT, peer, datagram, detail=str(path), now=now)
+            if self._disco_tap is not None:
+                reach = self._view.reach.get(peer)
+                self._disco_tap.sent(peer, reach.disco_key if reach else None, datagram, path, now=now)
             self._transmit(path, peer, Train.of(datagram))
 
     def _paths_only(self, found: PathEffects, now: float) -> EngineEffects:
@@ -322,10 +328,18 @@ class Engine:
         if noted.to_network or noted.events:
             self._on_paths(noted, effects, now)
 
+    def _send_what_waited(self, now: float) -> None:
+        """Initiations made before there was any path: the next would come five seconds after the first."""
+        waiting, self._waiting_for_path = self._waiting_for_path, {}
+        for peer, train in waiting.items():
+            self._send_datagrams(peer, train, now)
+
     def _send_datagrams(self, peer: NodePublicKey, train: Train, now: float) -> None:
         ways = self.paths.paths_to(peer)
         if not ways:
             self.unreachable_packets += len(train)
+            if train.data[0] == HANDSHAKE_INITIATION and peer in self._view.reach:
+                self._waiting_for_path[peer] = train.copied()
         for path in ways:
             if self._tap is not None:
                 self._tap.record(TapPoint.WIREGUARD_SENT, peer, train.data, detail=str(path), now=now)

@@ -21,8 +21,10 @@ class TapPoint(StrEnum):
     FILTER = "filter verdict"  # data: the packet; detail: the verdict
     WIREGUARD_SENT = "WireGuard sent"
     WIREGUARD_RECEIVED = "WireGuard received"
-    DISCO_SENT = "disco sent"
+    DISCO_SENT = "disco sent"  # the sealed datagram
     DISCO_RECEIVED = "disco received"
+    DISCO_MESSAGE_SENT = "disco message sent"  # what that datagram seals
+    DISCO_MESSAGE_RECEIVED = "disco message received"
     STUN_RECEIVED = "STUN received"
     UNDERLAY_DROPPED = "underlay dropped"
 
