@@ -68,8 +68,10 @@ async def _lab(state_dir: Path) -> int:
     async with AsyncExitStack() as stack:
         tailnet = await start_server(_server_config(state_dir))
         stack.push_async_callback(tailnet.stop)
-        nodes = [await stack.enter_async_context(_node(name, state_dir, tailnet)) for name in NODES]
-        await _until_ready(nodes, stop)
+        nodes: list[LabNode] = []
+        for name in NODES:  # one after the other: the first gets the first address
+            nodes.append(await stack.enter_async_context(_node(name, state_dir, tailnet)))
+            await _until_ready(nodes, stop)
         if not stop.is_set():
             _introduce(tailnet, nodes)
             await _watch(nodes, tailnet, stop)
