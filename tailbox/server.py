@@ -17,7 +17,7 @@ from tailbox.errors import ConfigError
 from tailbox.runtime.network import HostNetwork
 from tailbox.runtime.service import Address, Bound, Listen, RunningServer, Service, serve
 from tailbox.runtime.system import SystemClock, SystemRandom
-from tailbox.runtime.tls import Certificate, development_certificate, server_context
+from tailbox.runtime.tls import Certificate, development_certificate, limit_read_buffers, server_context
 
 if TYPE_CHECKING:
     from tailbox.clock import Clock
@@ -176,6 +176,7 @@ def _certificate(config: ServerConfig, unix_now_s: float) -> Certificate | None:
     """The operator's, or a development certificate; None without a TLS address."""
     if not config.tls_listen:
         return None
+    limit_read_buffers()
     if config.tls_cert is not None and config.tls_key is not None:
         return Certificate(config.tls_cert, config.tls_key)
     return development_certificate(config.state_dir / "tls", [_derp_host(config)], unix_now_s=unix_now_s)

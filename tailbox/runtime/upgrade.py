@@ -28,6 +28,7 @@ from tailbox.runtime.byte_stream import ByteStream, PeerAddress, TransportStream
 __all__ = ["ByteStream", "UpgradeHandler", "UpgradeRequest", "accept", "refuse", "upgrade_protocol"]
 
 MAX_HEAD_BYTES = 64 * 1024  # ours: request line and headers; uvicorn's httptools implementation has no limit
+MAX_PIPELINED_REQUESTS = 64  # ours: waiting behind an unfinished response; a chunk may hold thousands of tiny ones
 HEAD_TIMEOUT_S = 15.0  # ours: from the first byte (or the accepted connection) to the end of the headers
 HANG_UP_AFTER_S = 0.4  # ours: what requests under way get to finish when the server stops
 
@@ -82,7 +83,7 @@ def _announces_body(request: UpgradeRequest) -> bool:
 
 
 class _UpgradingProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with three additions: upgrades, a limit on heads, and an end to requests at shutdown."""
+    """uvicorn's HTTP/1.1 with additions: upgrades, limits on heads and pipelines, an end to requests at shutdown."""
 
     handlers: ClassVar[Mapping[str, UpgradeHandler]] = {}
 
@@ -124,6 +125,9 @@ class _UpgradingProtocol(HttpToolsProtocol):
         self._disarm_head_timer()
         if self.parser.should_upgrade():
             self._taken = self._request_to_take()
+        if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
+            self.transport.abort()
+            raise ConnectionAbortedError  # stops the parser in the middle of the chunk
         if self._taken is None:
             super().on_headers_complete()
 

@@ -147,6 +147,21 @@ async def test_an_endless_head_is_refused() -> None:
             pass  # the kernel throws the answer away when unread data is left
 
 
+async def test_a_pipeline_is_answered_in_order_up_to_a_limit_and_then_broken_off() -> None:
+    request = b"GET /raw HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with serving(echo) as server:
+        async with connected(server) as peer:
+            peer.writer.write(request * upgrade.MAX_PIPELINED_REQUESTS)
+            for _ in range(upgrade.MAX_PIPELINED_REQUESTS):
+                assert b"200 OK" in await peer.read_head()
+                assert await peer.reader.readexactly(10) == b"asgi GET 0"
+        async with connected(server) as peer:
+            peer.writer.write(request * 5000)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                while True:
+                    await peer.read_head()
+
+
 async def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgrade, "HEAD_TIMEOUT_S", 0.1)
     async with serving(echo) as server, connected(server) as silent, connected(server) as slow:
