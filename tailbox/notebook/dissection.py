@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from tailbox.errors import WireError
 from tailbox.node.core.tap import TapPoint
-from tailbox.wire import disco, wireguard
+from tailbox.wire import derp, disco, wireguard
+from tailbox.wire.addresses import Endpoint
 from tailbox.wire.icmp import Echo, decode_icmp
 from tailbox.wire.ip import IPHeader, Protocol
+from tailbox.wire.keys import KEY_BYTES, NodePublicKey
 from tailbox.wire.tcp import TcpFlag, TcpSegment
 from tailbox.wire.udp import UdpDatagram
 
@@ -29,20 +31,20 @@ class Layer:
     data: bytes  # the bytes of this layer and what it carries
 
 
-def dissect(point: str, data: bytes, detail: str) -> tuple[Layer, ...]:
+def dissect(point: str, data: bytes, detail: str, peer: NodePublicKey | None = None) -> tuple[Layer, ...]:
     """The layers of what a tap saw at a point, outermost first."""
     if point in (TapPoint.APPLICATION_SENT, TapPoint.APPLICATION_RECEIVED):
         return (_application(data),)
     if point == TapPoint.FILTER:
-        verdict, _, flow = detail.partition(": ")
-        layer = Layer("Filter", f"{verdict}", (("verdict", verdict), ("flow", flow)), data)
-        return (layer, *_ip(data))
+        return (_filter(data, detail), *_ip(data))
     if point in (TapPoint.PACKET_SENT, TapPoint.PACKET_RECEIVED):
         return _ip(data)
     if point in (TapPoint.WIREGUARD_SENT, TapPoint.WIREGUARD_RECEIVED):
-        return (_carrier(data, detail), _wireguard(data))
+        return (_carrier(point, data, detail, peer), _wireguard(data))
     if point in (TapPoint.DISCO_SENT, TapPoint.DISCO_RECEIVED):
-        return (_carrier(data, detail), _disco(data))
+        return (_carrier(point, data, detail, peer), _disco(data))
+    if point in (TapPoint.DISCO_MESSAGE_SENT, TapPoint.DISCO_MESSAGE_RECEIVED):
+        return (_disco_message(data),)
     return (Layer(str(point), detail, (("bytes", str(len(data))),), data),)
 
 
@@ -64,12 +66,33 @@ def _application(data: bytes) -> Layer:
     return Layer("Application", first_line, (("bytes", str(len(data))), ("text", text)), data)
 
 
-def _carrier(data: bytes, path: str) -> Layer:
+def _filter(packet: bytes, detail: str) -> Layer:
+    verdict, _, flow = detail.partition(": ")
+    fields = (
+        ("verdict", verdict),
+        ("flow", flow),
+        ("judged by", "the receiver, with rules from the coordinator, after opening WireGuard"),
+    )
+    return Layer("Filter", f"{verdict}: {flow}", fields, packet)
+
+
+def _carrier(point: str, data: bytes, path: str, peer: NodePublicKey | None) -> Layer:
     """How the datagram travels on the underlay: `derp-900`, or an address."""
-    if path.startswith("derp-"):
-        region = path.removeprefix("derp-")
-        return Layer("DERP", f"relayed by region {region}", (("region", region), ("bytes", str(len(data)))), data)
-    return Layer("UDP (underlay)", f"direct, {path}", (("endpoint", path), ("bytes", str(len(data)))), data)
+    is_sent = point in (TapPoint.WIREGUARD_SENT, TapPoint.DISCO_SENT)
+    if not path.startswith("derp-"):
+        way = "to" if is_sent else "from"
+        return Layer("UDP (underlay)", f"direct, {way} {path}", ((way, path), ("payload", f"{len(data)} bytes")), data)
+    region = path.removeprefix("derp-")
+    kind = derp.FrameType.SEND_PACKET if is_sent else derp.FrameType.RECV_PACKET
+    frame = f"{kind.value} ({'SendPacket, to the relay' if is_sent else 'RecvPacket, from the relay'})"
+    fields = (
+        ("region", region),
+        ("frame type", frame),
+        ("frame length", f"{KEY_BYTES + len(data)} bytes: a node key and the packet"),
+        ("for" if is_sent else "from", peer.short() if peer is not None else "?"),
+        ("carried in", "a TCP connection to the relay, inside TLS"),
+    )
+    return Layer("DERP", f"relayed by region {region}", fields, data)
 
 
 def _wireguard(data: bytes) -> Layer:
@@ -83,7 +106,7 @@ def _wireguard(data: bytes) -> Layer:
             ("type", "4 (transport data)"),
             ("receiver index", f"{message.receiver_index:#010x}"),
             ("counter", str(message.counter)),
-            ("sealed", f"{len(message.sealed)} bytes: nobody on the way can read them"),
+            ("sealed", f"{len(message.sealed)} bytes: ciphertext and a tag of 16; nobody on the way can read them"),
         )
         return Layer("WireGuard", f"{kind}, counter {message.counter}", fields, data)
     name = {
@@ -105,6 +128,34 @@ def _disco(data: bytes) -> Layer:
         ("sealed", f"{len(envelope.sealed)} bytes: a NaCl box between the two disco keys"),
     )
     return Layer("disco", f"from {envelope.sender.short()}", fields, data)
+
+
+def _disco_message(plaintext: bytes) -> Layer:
+    """What the envelope seals. The two nodes can show it, nobody between them."""
+    try:
+        message = disco.decode_message(plaintext)
+    except WireError as error:
+        return _undecoded("disco message", error, plaintext)
+    fields: tuple[tuple[str, str], ...]
+    if isinstance(message, disco.Ping):
+        kind, summary = "1 (Ping)", "Ping: is this path open?"
+        sender = message.node_key.short() if message.node_key is not None else "not named"
+        fields = (("transaction", message.transaction.hex()), ("node key", sender))
+    elif isinstance(message, disco.Pong):
+        kind, summary = "2 (Pong)", f"Pong: your ping came from {_seen_from(message.source)}"
+        fields = (("transaction", message.transaction.hex()), ("ping came from", str(message.source)))
+    elif isinstance(message, disco.CallMeMaybe):
+        kind, summary = "3 (CallMeMaybe)", f"CallMeMaybe: ping me at {len(message.endpoints)} addresses"
+        fields = tuple(("ping me at", str(endpoint)) for endpoint in message.endpoints)
+    else:
+        kind, summary = str(message.message_type), "a type that is not read here"
+        fields = (("version", str(message.version)),)
+    return Layer("disco message", summary, (("type", kind), *fields), plaintext)
+
+
+def _seen_from(source: Endpoint) -> str:
+    """The relay shows as 127.3.3.40, the port is its region: tailcfg DerpMagicIP."""
+    return f"relay region {source.port}" if str(source.ip) == "127.3.3.40" else str(source)
 
 
 def _ip(packet: bytes) -> tuple[Layer, ...]:

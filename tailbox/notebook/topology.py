@@ -12,6 +12,10 @@ CENTRE = 200
 DIRECT_COLOUR = "#2aa35b"
 RELAYED_COLOUR = "#d98a1f"
 NO_PATH_COLOUR = "#9aa3b0"
+# JupyterLab's own colours where they are known, so that both themes can be read.
+TEXT_COLOUR = "var(--jp-ui-font-color2, #5d6878)"
+STRONG_TEXT_COLOUR = "var(--jp-ui-font-color1, #1c2430)"
+BACKGROUND = "var(--jp-layout-color1, #ffffff)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,15 @@ class Edge:
 def draw(nodes: Sequence[NodeMark], edges: Sequence[Edge], *, relay: str) -> str:
     """An SVG picture. Relayed edges run through the relay in the middle, direct ones straight."""
     places = {node.name: _place(index, len(nodes)) for index, node in enumerate(nodes)}
+    known = [edge for edge in edges if edge.source in places and edge.target in places]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * CENTRE} {2 * CENTRE + 30}" '
-        f'width="460" role="img" aria-label="Topology of the tailnet" font-family="system-ui, sans-serif">'
+        f'width="440" role="img" aria-label="Topology of the tailnet" font-family="system-ui, sans-serif">'
     ]
-    parts += [_edge(edge, places) for edge in edges if edge.source in places and edge.target in places]
+    parts += [_edge(edge, places) for edge in known]
     parts.append(_relay(relay))
     parts += [_node(node, *places[node.name]) for node in nodes]
+    parts += [_edge_label(edge, places) for edge in known if edge.path]
     parts.append(_legend())
     parts.append("</svg>")
     return "".join(parts)
@@ -72,10 +78,28 @@ def _edge(edge: Edge, places: dict[str, tuple[float, float]]) -> str:
     )
 
 
+def _edge_label(edge: Edge, places: dict[str, tuple[float, float]]) -> str:
+    """Beside the middle of a straight edge, halfway of a bent one: the latency, or only the kind of path."""
+    (x1, y1), (x2, y2) = places[edge.source], places[edge.target]
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    if edge.path.startswith("relayed"):  # the middle of a quadratic curve
+        x, y = (x + CENTRE) / 2, (y + CENTRE) / 2
+    away = math.hypot(x - CENTRE, y - CENTRE) or 1.0
+    x, y = x + 16 * (x - CENTRE) / away, y + 16 * (y - CENTRE) / away
+    text = edge.path.partition(" ")[0]
+    if edge.latency_ms is not None:
+        text = f"{edge.latency_ms:.1f} ms"
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" font-size="11" font-weight="600" '
+        f'fill="{edge.colour}">{html.escape(text)}</text>'
+    )
+
+
 def _relay(name: str) -> str:
     return (
-        f'<g><rect x="{CENTRE - 34}" y="{CENTRE - 18}" width="68" height="36" rx="8" fill="#fff" stroke="#5d6878"/>'
-        f'<text x="{CENTRE}" y="{CENTRE + 4}" text-anchor="middle" font-size="12" fill="#1c2430">'
+        f'<g><rect x="{CENTRE - 34}" y="{CENTRE - 18}" width="68" height="36" rx="8" '
+        f'style="fill:{BACKGROUND};stroke:{TEXT_COLOUR}"/>'
+        f'<text x="{CENTRE}" y="{CENTRE + 4}" text-anchor="middle" font-size="12" style="fill:{STRONG_TEXT_COLOUR}">'
         f"{html.escape(name)}</text></g>"
     )
 
@@ -86,7 +110,7 @@ def _node(node: NodeMark, x: float, y: float) -> str:
         f'<g><circle cx="{x:.1f}" cy="{y:.1f}" r="30" fill="{fill}"/>'
         f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" font-size="13" fill="#fff">'
         f"{html.escape(node.name)}</text>"
-        f'<text x="{x:.1f}" y="{y + 46:.1f}" text-anchor="middle" font-size="11" fill="#5d6878">'
+        f'<text x="{x:.1f}" y="{y + 46:.1f}" text-anchor="middle" font-size="11" style="fill:{TEXT_COLOUR}">'
         f"{html.escape(node.address or node.state)}</text></g>"
     )
 
@@ -96,6 +120,6 @@ def _legend() -> str:
     entries = (("direct", DIRECT_COLOUR), ("relayed", RELAYED_COLOUR), ("no path yet", NO_PATH_COLOUR))
     return "".join(
         f'<circle cx="{30 + 110 * i}" cy="{y}" r="6" fill="{colour}"/>'
-        f'<text x="{42 + 110 * i}" y="{y + 4}" font-size="12" fill="#5d6878">{name}</text>'
+        f'<text x="{42 + 110 * i}" y="{y + 4}" font-size="12" style="fill:{TEXT_COLOUR}">{name}</text>'
         for i, (name, colour) in enumerate(entries)
     )

@@ -1,106 +1,67 @@
-"""The widgets of a classroom. Each refreshes itself while the room is open; none keeps state of its own."""
+"""The widgets of a classroom. The room's refresher keeps them up to date; none keeps state of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
 from tailbox.errors import TailboxError
-from tailbox.notebook.dissection import hex_dump
-from tailbox.notebook.packet_trace import Step
+from tailbox.notebook.markup import FONT, TEXT, note_markup, table_markup
+from tailbox.notebook.trace_view import trace_view
 
 if TYPE_CHECKING:
     from tailbox.notebook.classroom import Classroom
 
-REFRESH_S = 0.5
-MAX_STEPS_SHOWN = 200
 STATE_COLOURS = {"Running": "#2aa35b", "Starting": "#d98a1f"}
-TABLE_STYLE = "border-collapse:collapse;font:13px system-ui,sans-serif"
-CELL_STYLE = "text-align:left;padding:3px 14px 3px 0;border-bottom:1px solid #dfe3e9;vertical-align:top"
+NO_STATE_COLOUR = "#9aa3b0"
+ERROR_COLOUR = "var(--jp-error-color1,#b3261e)"
+NETMAP_HEADS = ("Name", "Addresses", "Key", "Online", "Endpoints", "Home relay", "Path", "Sent", "Received")
+
+__all__ = ["controls_view", "netmap_view", "room_view", "topology_view", "trace_view"]
 
 
 def room_view(room: Classroom) -> widgets.Widget:
-    """Everything, in tabs below the controls."""
-    tabs = widgets.Tab(
-        children=[
-            topology_view(room),
-            trace_view(room),
-            *(netmap_view(room, name) for name in room.names),
-        ]
-    )
-    for index, title in enumerate(["Topology", "Packets", *(f"Netmap of {name}" for name in room.names)]):
+    """Everything: controls beside the picture, below them packets and netmaps in tabs."""
+    tabs = widgets.Tab(children=[trace_view(room), *(netmap_view(room, name) for name in room.names)])
+    for index, title in enumerate(["Packets", *(f"Netmap of {name}" for name in room.names)]):
         tabs.set_title(index, title)
-    return widgets.VBox([controls_view(room), tabs])
+    top = widgets.HBox(
+        [controls_view(room), topology_view(room)],
+        layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start", justify_content="space-between"),
+    )
+    return widgets.VBox([top, tabs])
 
 
 def controls_view(room: Classroom) -> widgets.Widget:
-    """A row a node: state, join, leave; below, who pings or reads whom."""
-    said = widgets.HTML()
+    """A row a node: state, join, leave; below, the firewall and who pings or reads whom; last, what came of it."""
+    said = widgets.HTML(note_markup("Nothing has been asked for yet."))
     rows = [_node_row(room, name, said) for name in room.names]
-    return widgets.VBox([*rows, _traffic_row(room, said), said])
+    return widgets.VBox([*rows, _firewall_row(room, said), *_traffic_rows(room, said), said])
 
 
 def topology_view(room: Classroom) -> widgets.Widget:
-    picture = widgets.HTML(room.picture())
-    _refresh(picture, lambda: room.picture())
-    return picture
+    """The picture, redrawn while the room is open."""
+    return _refreshed(room, room.picture)
 
 
 def netmap_view(room: Classroom, name: str) -> widgets.Widget:
-    table = widgets.HTML(netmap_table(room, name))
-    _refresh(table, lambda: netmap_table(room, name))
-    return table
-
-
-def trace_view(room: Classroom) -> widgets.Widget:
-    """Steps to choose from, and the layers of the chosen one to open."""
-    shown: list[Step] = []
-    recording = widgets.ToggleButton(room.trace.is_recording, description="Record", icon="circle")
-    disco = widgets.Checkbox(True, description="with disco", indent=False)
-    clear = widgets.Button(description="Clear")
-    steps = widgets.Select(options=[], rows=16, layout=widgets.Layout(width="44%"))
-    layers = widgets.VBox(layout=widgets.Layout(width="56%"))
-
-    def update() -> None:
-        fresh = room.trace.steps(with_disco=disco.value)[-MAX_STEPS_SHOWN:]
-        if len(fresh) != len(shown) or (fresh and fresh[-1] != shown[-1]):
-            shown[:] = fresh
-            chosen = steps.index
-            steps.options = [f"{_clock(step, fresh[0])}  {step.title}" for step in fresh]
-            steps.index = chosen if chosen is not None and chosen < len(fresh) else None
-
-    def choose(_change: object) -> None:
-        if steps.index is not None and steps.index < len(shown):
-            layers.children = [_layers(shown[steps.index])]
-
-    def record(_change: object) -> None:
-        room.trace.is_recording = recording.value
-
-    def forget(_button: object) -> None:
-        room.trace.clear()
-        layers.children = []
-        update()
-
-    recording.observe(record, "value")
-    disco.observe(lambda _change: update(), "value")
-    clear.on_click(forget)
-    steps.observe(choose, "index")
-    _every(REFRESH_S, update, owner=steps)
-    update()
-    return widgets.VBox([widgets.HBox([recording, disco, clear]), widgets.HBox([steps, layers])])
+    """What one node has been told of the others, as a table."""
+    return _refreshed(room, lambda: netmap_table(room, name), overflow="auto")
 
 
 def netmap_table(room: Classroom, name: str) -> str:
     """The peers that a node knows, as an HTML table."""
-    status = room.node(name).status()
-    heads = ("Name", "Addresses", "Key", "Online", "Endpoints", "Home relay", "Path", "Sent", "Received")
+    status = room.netmap_of(name)
+    if status is None:
+        return note_markup("The room is closed.")
     rows = []
     for peer in ([status.self_status] if status.self_status else []) + list(status.peers):
-        path = "this node" if peer.is_self else f"direct {peer.current_address}" if peer.current_address else "relay"
+        direct = f"direct {peer.current_address}" if peer.current_address else ""
+        path = "this node" if peer.is_self else direct or ("relayed" if peer.has_session else "none yet")
         rows.append(
             (
                 peer.short_name,
@@ -110,30 +71,51 @@ def netmap_table(room: Classroom, name: str) -> str:
                 "\n".join(peer.candidates),
                 peer.relay,
                 path,
-                str(peer.sent_bytes),
-                str(peer.received_bytes),
+                f"{peer.sent_bytes} B",
+                f"{peer.received_bytes} B",
             )
         )
     if not rows:
-        return f"<p>{html.escape(name)} has no netmap yet: {html.escape(status.state.text)}.</p>"
-    return _table(heads, rows)
+        return note_markup(f"{name} has no netmap yet: {status.state.text}.")
+    return table_markup(NETMAP_HEADS, rows)
 
 
 def _node_row(room: Classroom, name: str, said: widgets.HTML) -> widgets.Widget:
-    label = widgets.HTML(_state_label(room, name), layout=widgets.Layout(width="300px"))
-    join = widgets.Button(description="Join", button_style="primary")
-    leave = widgets.Button(description="Leave")
-    join.on_click(lambda _button: _perform(said, f"{name} joins", lambda: room.join(name)))
-    leave.on_click(lambda _button: _perform(said, f"{name} leaves", lambda: room.leave(name)))
-    _refresh(label, lambda: _state_label(room, name))
+    label = _refreshed(room, lambda: _state_label(room, name), width="210px")
+    join = widgets.Button(description="Join", button_style="primary", layout=widgets.Layout(width="90px"))
+    leave = widgets.Button(description="Leave", layout=widgets.Layout(width="90px"))
+    join.on_click(lambda _button: _perform(room, said, f"{name} joins", lambda: room.join(name)))
+    leave.on_click(lambda _button: _perform(room, said, f"{name} leaves", lambda: room.leave(name)))
     return widgets.HBox([label, join, leave])
 
 
-def _traffic_row(room: Classroom, said: widgets.HTML) -> widgets.Widget:
-    source = widgets.Dropdown(options=room.names, value=room.names[0], description="From")
-    target = widgets.Dropdown(options=room.names, value=room.names[-1], description="To")
-    ping = widgets.Button(description="Ping")
-    fetch = widgets.Button(description="HTTP request")
+def _firewall_row(room: Classroom, said: widgets.HTML) -> widgets.Widget:
+    label = _refreshed(room, lambda: _firewall_label(room), width="210px")
+    switch = widgets.ToggleButtons(
+        options=[("Closed", True), ("Open", False)],
+        value=room.firewall.is_closed,
+        style=widgets.ToggleButtonsStyle(button_width="88px"),
+    )
+
+    def turn(_change: object) -> None:
+        room.firewall.is_closed = switch.value
+        said.value = note_markup(
+            "UDP between nodes is dropped: trust in direct paths ends after 6.5 s."
+            if switch.value
+            else "UDP between nodes passes: ping, and they will find direct paths within seconds."
+        )
+
+    switch.observe(turn, "value")
+    return widgets.HBox([label, switch])
+
+
+def _traffic_rows(room: Classroom, said: widgets.HTML) -> list[widgets.Widget]:
+    small = widgets.Layout(width="205px")
+    style = {"description_width": "40px"}
+    source = widgets.Dropdown(options=room.names, value=room.names[0], description="From", layout=small, style=style)
+    target = widgets.Dropdown(options=room.names, value=room.names[-1], description="To", layout=small, style=style)
+    ping = widgets.Button(description="Ping", layout=widgets.Layout(width="205px"))
+    fetch = widgets.Button(description="HTTP request", layout=widgets.Layout(width="205px"))
 
     async def pinged() -> str:
         result = await room.ping(source.value, target.value)
@@ -143,90 +125,51 @@ def _traffic_row(room: Classroom, said: widgets.HTML) -> widgets.Widget:
         return f"pong from {target.value} via {via} in {result.latency_s * 1000:.1f} ms"
 
     async def fetched() -> str:
-        return (await room.fetch(source.value, target.value)).strip().splitlines()[-1]
+        lines = (await room.fetch(source.value, target.value)).strip().splitlines()
+        return f"{target.value} answers: {lines[-1]}" if lines else f"{target.value} answered nothing"
 
-    ping.on_click(lambda _button: _perform(said, "ping", pinged))
-    fetch.on_click(lambda _button: _perform(said, "request", fetched))
-    return widgets.HBox([source, target, ping, fetch])
+    ping.on_click(lambda _button: _perform(room, said, "ping", pinged))
+    fetch.on_click(lambda _button: _perform(room, said, "request", fetched))
+    return [widgets.HBox([source, target]), widgets.HBox([ping, fetch])]
 
 
-def _perform(said: widgets.HTML, what: str, action: Callable[[], Awaitable[object]]) -> None:
+def _perform(room: Classroom, said: widgets.HTML, what: str, action: Callable[[], Awaitable[object]]) -> None:
     """Run a button's coroutine in the kernel's loop and tell its outcome."""
 
     async def run() -> None:
-        said.value = html.escape(f"{what} …")
+        said.value = note_markup(f"{what} …")
         try:
             outcome = await action()
-        except (TailboxError, OSError, TimeoutError) as error:
-            said.value = (
-                f'<span style="color:#b3261e">{html.escape(f"{what}: {str(error) or type(error).__name__}")}</span>'
-            )
+        except (TailboxError, OSError, TimeoutError, RuntimeError) as error:
+            trouble = html.escape(f"{what}: {str(error) or type(error).__name__}")
+            said.value = f'<p style="{FONT};color:{ERROR_COLOUR};margin:6px 0">{trouble}</p>'
         else:
-            said.value = html.escape(str(outcome) if outcome else f"{what}: done")
+            said.value = note_markup(str(outcome) if outcome else f"{what}: done")
+        room.refresher.update()
 
-    task = asyncio.get_running_loop().create_task(run(), name=what)
-    _TASKS.add(task)
-    task.add_done_callback(_TASKS.discard)
-
-
-_TASKS: set[asyncio.Task[None]] = set()  # the loop keeps only weak references
-
-
-def _layers(step: Step) -> widgets.Widget:
-    """An accordion with every layer of every entry, in the order of the packet's way."""
-    titles: list[str] = []
-    children: list[widgets.Widget] = []
-    for entry in step.entries:
-        for layer in entry.layers():
-            rows = [(name, value) for name, value in layer.fields]
-            dump = f"<pre style='line-height:1.3;font-size:12px'>{html.escape(hex_dump(layer.data))}</pre>"
-            titles.append(f"{layer.name} – {layer.summary}"[:90])
-            children.append(widgets.HTML(_table(("Field", "Value"), rows) + dump))
-    accordion = widgets.Accordion(children=children)
-    for index, title in enumerate(titles):
-        accordion.set_title(index, title)
-    return accordion
+    room.keep(asyncio.get_running_loop().create_task(run(), name=what))
 
 
 def _state_label(room: Classroom, name: str) -> str:
-    state = room.node(name).status().state.text
-    colour = STATE_COLOURS.get(state, "#9aa3b0")
-    return f'<b>{html.escape(name)}</b> <span style="color:{colour}">●</span> {html.escape(state)}'
+    mark = next(mark for mark in room.marks() if mark.name == name)
+    colour = STATE_COLOURS.get(mark.state, NO_STATE_COLOUR)
+    state = html.escape(mark.address or mark.state)
+    return f'<div style="{FONT};{TEXT}"><span style="color:{colour}">●</span> <b>{html.escape(name)}</b> {state}</div>'
 
 
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    def cells(tag: str, row: tuple[str, ...]) -> str:
-        marked = (html.escape(cell).replace("\n", "<br>") for cell in row)
-        return "".join(f'<{tag} style="{CELL_STYLE}">{cell}</{tag}>' for cell in marked)
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<table style="{TABLE_STYLE}"><tr>{cells("th", heads)}</tr>{body}</table>'
+def _firewall_label(room: Classroom) -> str:
+    dropped = room.firewall.dropped_datagrams
+    return f'<div style="{FONT};{TEXT}"><b>Firewall</b> {dropped} datagrams dropped</div>'
 
 
-def _clock(step: Step, first: Step) -> str:
-    return f"{step.at_s - first.at_s:8.3f} s"
+def _refreshed(room: Classroom, render: Callable[[], str], **layout: str) -> widgets.HTML:
+    """HTML that is sent to the page only when it has changed, so nothing flickers."""
+    view = widgets.HTML(layout=widgets.Layout(**layout))
 
-
-def _refresh(view: widgets.HTML, render: Callable[[], str]) -> None:
     def update() -> None:
         value = render()
         if value != view.value:
             view.value = value
 
-    _every(REFRESH_S, update, owner=view)
-
-
-def _every(interval_s: float, update: Callable[[], None], *, owner: widgets.Widget) -> None:
-    """Call again and again until the widget is closed or the room is."""
-    loop = asyncio.get_running_loop()
-
-    def tick() -> None:
-        if owner.comm is None:  # closed
-            return
-        try:
-            update()
-        except RuntimeError:  # the room's nodes are closed
-            return
-        loop.call_later(interval_s, tick)
-
-    loop.call_later(interval_s, tick)
+    room.refresher.watch(view, update)
+    return view
