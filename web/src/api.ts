@@ -1,4 +1,6 @@
-// The REST API v2 as the console uses it. Every refusal becomes an ApiError with the server's own words.
+// The REST API v2 as the console uses it: shapes and calls. Its description is served at /api/docs.
+
+import { request } from "./request";
 
 export interface Device {
   id: string;
@@ -10,8 +12,8 @@ export interface Device {
   os: string;
   clientVersion: string;
   created: string;
-  lastSeen?: string;
-  expires?: string;
+  lastSeen?: string; // absent while connected
+  expires: string;
   connectedToControl: boolean;
   keyExpiryDisabled: boolean;
   authorized: boolean;
@@ -19,102 +21,72 @@ export interface Device {
   tags?: string[];
   machineKey: string;
   nodeKey: string;
-  clientConnectivity?: {
-    endpoints?: string[] | null;
-    derp?: string;
-    latency?: Record<string, { preferred?: boolean; latencyMs: number }> | null;
-  };
+  clientConnectivity?: Connectivity;
+}
+
+export interface Connectivity {
+  endpoints: string[];
+  derp: string; // the home relay's region, or ""
+  latency: Record<string, { preferred?: boolean; latencyMs: number }>;
 }
 
 export interface PendingLogin {
   id: string;
   hostname: string;
   os: string;
+  clientVersion: string;
   machineKey: string;
+  nodeKey: string;
+  isEphemeral: boolean;
+  tags: string[];
   created: string;
   expires: string;
+  url: string;
 }
 
 export interface Key {
   id: string;
-  keyType: string;
-  key?: string;
-  description?: string;
+  keyType: "auth" | "api";
+  description: string;
   created: string;
   expires: string;
-  invalid?: boolean;
+  expirySeconds: number;
+  userId: string;
+  invalid: boolean;
+  key?: string; // the secret: in the answer to the key's creation and never again
   revoked?: string;
-  capabilities?: {
-    devices?: { create?: { reusable: boolean; ephemeral: boolean; preauthorized: boolean; tags?: string[] } };
-  };
+  capabilities?: { devices: { create: DeviceCreate } };
 }
 
-export interface Session {
-  user: { id: string; loginName: string; displayName: string };
-  tailnet: string;
-  csrfToken: string;
-}
-
-export interface NewAuthKey {
-  description: string;
-  days: number;
+export interface DeviceCreate {
   reusable: boolean;
   ephemeral: boolean;
   preauthorized: boolean;
-  tags: string[];
+  tags?: string[];
 }
 
-export class ApiError extends Error {
-  constructor(
-    readonly status: number,
-    message: string,
-  ) {
-    super(message);
-  }
+export interface Session {
+  user: { id: string; loginName: string; displayName: string; role: string };
+  tailnet: string;
+  baseDomain: string;
+  serverUrl: string; // what nodes dial
+  version: string;
+}
+
+export interface NewKey {
+  keyType: "auth" | "api";
+  description: string;
+  days: number;
+  create: DeviceCreate; // of an auth key
 }
 
 const DAY_S = 86_400;
-let csrfToken = "";
-
-export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const headers: Record<string, string> = { Accept: "application/json" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (method !== "GET" && csrfToken) headers["X-CSRF-Token"] = csrfToken;
-  const response = await fetch(`/api/v2${path}`, {
-    method,
-    headers,
-    credentials: "same-origin",
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
-  const text = await response.text();
-  if (!response.ok) throw new ApiError(response.status, messageOf(text) || response.statusText);
-  return (text ? JSON.parse(text) : null) as T;
-}
-
-function messageOf(text: string): string {
-  try {
-    return String((JSON.parse(text) as { message: unknown }).message);
-  } catch {
-    return text.slice(0, 200);
-  }
-}
-
 const device = (id: string) => `/device/${encodeURIComponent(id)}`;
 const pending = (id: string) => `/tailnet/-/pending-logins/${encodeURIComponent(id)}`;
 
 export const api = {
-  async session(): Promise<Session> {
-    const session = await request<Session>("GET", "/session");
-    csrfToken = session.csrfToken;
-    return session;
-  },
-  async signIn(token: string): Promise<void> {
-    await request("POST", "/session", { token });
-  },
-  async signOut(): Promise<void> {
-    await request("DELETE", "/session");
-    csrfToken = "";
-  },
+  session: () => request<Session>("GET", "/whoami"),
+  signOut: () => request("POST", "/sign-out"),
   devices: async () => (await request<{ devices: Device[] }>("GET", "/tailnet/-/devices?fields=all")).devices,
   authorize: (id: string) => request("POST", `${device(id)}/authorized`, { authorized: true }),
   rename: (id: string, name: string) => request("POST", `${device(id)}/name`, { name }),
@@ -128,12 +100,12 @@ export const api = {
   approve: (id: string) => request("POST", `${pending(id)}/approve`),
   refuse: (id: string) => request("POST", `${pending(id)}/refuse`),
   keys: async () => (await request<{ keys: Key[] }>("GET", "/tailnet/-/keys?all=true")).keys,
-  createAuthKey: ({ description, days, ...create }: NewAuthKey) =>
+  createKey: ({ keyType, description, days, create }: NewKey) =>
     request<Key>("POST", "/tailnet/-/keys", {
-      keyType: "auth",
+      keyType,
       description,
       expirySeconds: days * DAY_S,
-      capabilities: { devices: { create } },
+      ...(keyType === "auth" ? { capabilities: { devices: { create } } } : {}),
     }),
   revokeKey: (id: string) => request("DELETE", `/tailnet/-/keys/${encodeURIComponent(id)}`),
 };

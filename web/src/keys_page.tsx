@@ -1,81 +1,44 @@
 // Keys: auth keys that let machines join, and API tokens.
 
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 
-import { api, type Key, type NewAuthKey } from "./api";
-import { Failure } from "./app";
-import { ConfirmDialog, Dialog } from "./dialogs";
-import { useNow } from "./machines_page";
-import { keyState, keyTraits, relativeTime } from "./text";
+import { api, type Key, type Session } from "./api";
+import { ConfirmDialog } from "./dialogs";
+import { MadeKey, NewKeyDialog } from "./new_key";
+import { Failure, useNow, useTitle, When } from "./parts";
+import { useKeys } from "./queries";
+import { isSet, keyState, keyTraits } from "./text";
 
-const NEW_KEY: NewAuthKey = {
-  description: "",
-  days: 90,
-  reusable: false,
-  ephemeral: false,
-  preauthorized: true,
-  tags: [],
-};
-
-export function KeysPage() {
-  const keys = useQuery({ queryKey: ["keys"], queryFn: api.keys });
-  const [isMaking, setMaking] = useState(false);
+export function KeysPage({ session }: { session: Session }) {
+  useTitle("Keys");
+  const keys = useKeys();
+  const [making, setMaking] = useState<Key["keyType"] | null>(null);
   const [made, setMade] = useState<Key | null>(null);
   const [revoking, setRevoking] = useState<Key | null>(null);
-  const now = useNow();
-  if (keys.isPending) return <p className="muted">Loading…</p>;
-  if (keys.error) return <Failure error={keys.error} />;
-  const sorted = [...keys.data].sort((a, b) => b.created.localeCompare(a.created));
   return (
     <>
       <div className="title">
         <h1>Keys</h1>
         <span className="spacer" />
-        <button className="primary" onClick={() => setMaking(true)}>
+        <button onClick={() => setMaking("api")}>Make an API token…</button>
+        <button className="primary" onClick={() => setMaking("auth")}>
           Make an auth key…
         </button>
       </div>
-      {made?.key && <MadeKey made={made} dismiss={() => setMade(null)} />}
-      {sorted.length === 0 ? (
-        <p className="card muted">No keys yet.</p>
-      ) : (
-        <table>
-          <thead>
-            <tr>
-              <th>Key</th>
-              <th>Description</th>
-              <th>Kind</th>
-              <th>Created</th>
-              <th>Expires</th>
-              <th>State</th>
-              <th aria-label="Actions" />
-            </tr>
-          </thead>
-          <tbody>
-            {sorted.map((key) => (
-              <tr key={key.id} className={keyState(key, now) === "valid" ? "" : "faded"}>
-                <td>
-                  <code>{key.id}</code>
-                </td>
-                <td>{key.description}</td>
-                <td>{keyTraits(key)}</td>
-                <td>{relativeTime(key.created, now)}</td>
-                <td>{relativeTime(key.expires, now)}</td>
-                <td>{keyState(key, now)}</td>
-                <td className="actions">
-                  {keyState(key, now) === "valid" && <button onClick={() => setRevoking(key)}>Revoke…</button>}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
-      {isMaking && <NewKeyDialog close={() => setMaking(false)} onMade={setMade} />}
+      {made?.key && <MadeKey made={made} session={session} dismiss={() => setMade(null)} />}
+      {keys.isPending && <p className="muted">Loading…</p>}
+      {keys.error && <Failure error={keys.error} retry={() => void keys.refetch()} />}
+      {keys.data?.length === 0 && <p className="card muted">No keys yet. With an auth key, machines join.</p>}
+      {keys.data && keys.data.length > 0 && <KeyTable keys={keys.data} revoke={setRevoking} />}
+      {making && <NewKeyDialog keyType={making} close={() => setMaking(null)} onMade={setMade} />}
       {revoking && (
         <ConfirmDialog
           title={`Revoke ${revoking.id}?`}
-          text="Nobody can join with it any more. Machines that did join stay."
+          text={
+            revoking.keyType === "auth"
+              ? "Nobody can join with it any more. Machines that did join stay."
+              : "Programs that use it are refused from now on."
+          }
           action="Revoke"
           perform={() => api.revokeKey(revoking.id)}
           close={() => setRevoking(null)}
@@ -85,70 +48,54 @@ export function KeysPage() {
   );
 }
 
-function MadeKey({ made, dismiss }: { made: Key; dismiss: () => void }) {
-  const [isCopied, setCopied] = useState(false);
-  const secret = made.key ?? "";
-  const command = `tailbox up --login-server ${window.location.origin} --auth-key ${secret}`;
+function KeyTable({ keys, revoke }: { keys: Key[]; revoke: (key: Key) => void }) {
+  const now = useNow();
+  const sorted = [...keys].sort((a, b) => b.created.localeCompare(a.created) || a.id.localeCompare(b.id));
   return (
-    <section className="card made" role="status">
-      <p>
-        <strong>Your new auth key.</strong> Copy it now: it is not shown again. On the machine that shall join, run
-      </p>
-      <pre>{command}</pre>
-      <div className="buttons">
-        <button onClick={() => void navigator.clipboard.writeText(secret).then(() => setCopied(true))}>
-          {isCopied ? "Copied" : "Copy key"}
-        </button>
-        <button onClick={dismiss}>Done</button>
-      </div>
-    </section>
+    <table>
+      <caption className="unseen">Auth keys and API tokens, newest first</caption>
+      <thead>
+        <tr>
+          <th scope="col">Key</th>
+          <th scope="col">Kind</th>
+          <th scope="col">Created</th>
+          <th scope="col">Expires</th>
+          <th scope="col">State</th>
+          <th scope="col">
+            <span className="unseen">Actions</span>
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {sorted.map((key) => (
+          <KeyRow key={key.id} apiKey={key} now={now} revoke={revoke} />
+        ))}
+      </tbody>
+    </table>
   );
 }
 
-function NewKeyDialog({ close, onMade }: { close: () => void; onMade: (key: Key) => void }) {
-  const [wish, setWish] = useState(NEW_KEY);
-  const [tags, setTags] = useState("");
-  const perform = async () =>
-    onMade(await api.createAuthKey({ ...wish, tags: tags.split(/[\s,]+/).filter(Boolean) }));
-  const box = (name: "reusable" | "ephemeral" | "preauthorized", label: string) => (
-    <label className="check">
-      <input
-        type="checkbox"
-        checked={wish[name]}
-        onChange={(event) => setWish({ ...wish, [name]: event.target.checked })}
-      />
-      {label}
-    </label>
-  );
+function KeyRow({ apiKey: key, now, revoke }: { apiKey: Key; now: Date; revoke: (key: Key) => void }) {
+  const state = keyState(key, now);
   return (
-    <Dialog title="Make an auth key" action="Make key" perform={perform} close={close}>
-      <label>
-        Description
-        <input
-          value={wish.description}
-          maxLength={50}
-          autoFocus
-          onChange={(event) => setWish({ ...wish, description: event.target.value })}
-        />
-      </label>
-      <label>
-        Days until it expires
-        <input
-          type="number"
-          min={1}
-          max={90}
-          required
-          value={wish.days}
-          onChange={(event) => setWish({ ...wish, days: event.target.valueAsNumber })}
-        />
-      </label>
-      <label>
-        Tags
-        <input value={tags} placeholder="tag:server" onChange={(event) => setTags(event.target.value)} />
-      </label>
-      {box("reusable", "Reusable: any number of machines may join with it")}
-      {box("ephemeral", "Ephemeral: machines are removed when they stay away")}
-      {box("preauthorized", "Pre-approved: machines need no approval")}
-    </Dialog>
+    <tr className={state === "valid" ? "" : "faded"}>
+      <th scope="row">
+        <code>{key.id}</code>
+        {key.description && <div className="muted">{key.description}</div>}
+      </th>
+      <td>{keyTraits(key)}</td>
+      <td>
+        <When time={key.created} now={now} />
+      </td>
+      <td>{isSet(key.expires) ? <When time={key.expires} now={now} /> : "never"}</td>
+      <td>{state}</td>
+      <td className="actions">
+        {state === "valid" && (
+          <button aria-label={`Revoke ${key.id}`} onClick={() => revoke(key)}>
+            Revoke…
+          </button>
+        )}
+      </td>
+    </tr>
   );
 }

@@ -1,61 +1,65 @@
-// Live updates: the event stream says which nouns changed, and the queries that show them are fetched again.
+// Live updates: the event stream shows what changed, and the lists on the page take it in without asking again.
 
-import { useQueryClient } from "@tanstack/react-query";
+import { type QueryClient, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
+
+import { LIST_NAMES, type ListName, type Lists, listOf, parseChanges, withChange } from "./changes";
 
 export type Connection = "connecting" | "live" | "lost";
 
-// Noun of an event → queries that depend on it.
-const QUERIES: Record<string, string[]> = {
-  device: ["devices"],
-  devices: ["devices"],
-  key: ["keys"],
-  keys: ["keys"],
-  "pending-login": ["pending-logins"],
-  "pending-logins": ["pending-logins"],
-};
-
-const REFRESH_DELAY_MS = 100; // one fetch for a burst of changes
+const REOPEN_DELAY_MS = 3_000; // the browser gives up for good after an answer that is not a stream
 
 export function useLiveUpdates(): Connection {
   const queries = useQueryClient();
   const [connection, setConnection] = useState<Connection>("connecting");
-  useEffect(() => {
-    const stale = new Set<string>();
-    let timer: number | undefined;
-    const refresh = (names: readonly string[]) => {
-      for (const name of names) stale.add(name);
-      timer ??= window.setTimeout(() => {
-        timer = undefined;
-        for (const name of stale) void queries.invalidateQueries({ queryKey: [name] });
-        stale.clear();
-      }, REFRESH_DELAY_MS);
-    };
-    const source = new EventSource("/api/v2/events");
-    source.onopen = () => {
-      setConnection("live");
-      refresh(["devices", "keys", "pending-logins"]); // what happened while we were away
-    };
-    source.onerror = () => setConnection("lost");
-    const onChange = (event: MessageEvent<string>) => refresh(queriesFor(event.data));
-    source.addEventListener("message", onChange);
-    source.addEventListener("change", onChange);
-    return () => {
-      source.close();
-      window.clearTimeout(timer);
-    };
-  }, [queries]);
+  useEffect(() => follow(queries, setConnection), [queries]);
   return connection;
 }
 
-// Which queries an event makes stale. An event that says nothing we know refreshes everything.
-export function queriesFor(data: string): string[] {
-  const everything = ["devices", "keys", "pending-logins"];
-  try {
-    const nouns = Object.keys(JSON.parse(data) as Record<string, unknown>);
-    const names = nouns.flatMap((noun) => QUERIES[noun] ?? []);
-    return names.length > 0 ? names : everything;
-  } catch {
-    return everything;
+// Follows the stream until the returned function is called.
+export function follow(queries: QueryClient, tell: (connection: Connection) => void): () => void {
+  let source: EventSource;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const open = () => {
+    source = new EventSource("/api/v2/events");
+    source.addEventListener("open", () => {
+      tell("live");
+      refresh(queries, LIST_NAMES); // what happened while nobody listened
+    });
+    source.addEventListener("change", (event) => take(queries, (event as MessageEvent<string>).data));
+    source.addEventListener("reset", () => refresh(queries, LIST_NAMES));
+    source.addEventListener("error", () => {
+      tell("lost");
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      void queries.invalidateQueries({ queryKey: ["session"] }); // perhaps it has ended
+      timer = setTimeout(open, REOPEN_DELAY_MS);
+    });
+  };
+  open();
+  return () => {
+    source.close();
+    clearTimeout(timer);
+  };
+}
+
+// Puts a message's changes into the lists. A message that is not understood has everything fetched again.
+export function take(queries: QueryClient, data: string): void {
+  const changes = parseChanges(data);
+  if (changes === null) return refresh(queries, LIST_NAMES);
+  for (const changed of changes) {
+    const name = listOf(changed);
+    if (name === undefined) continue; // a noun that no page shows
+    if (queries.isFetching({ queryKey: [name] }) > 0) {
+      refresh(queries, [name]); // the answer under way may be older than this change
+    } else {
+      queries.setQueryData<Lists[ListName]>(
+        [name],
+        (list) => list && (withChange(list as object[], changed) as Lists[ListName]),
+      );
+    }
   }
+}
+
+function refresh(queries: QueryClient, names: readonly ListName[]): void {
+  for (const name of names) void queries.invalidateQueries({ queryKey: [name] });
 }

@@ -1,45 +1,27 @@
-// Sign in with an API token. The usual way in is the one-time link that the coordinator prints, which never comes here.
+// Nobody is signed in. Signing in is the coordinator's own page, which takes one-time links and API tokens alike.
 
-import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect } from "react";
 
-import { api } from "./api";
+import { Notice } from "./parts";
 
-export function SignIn() {
-  const [token, setToken] = useState("");
-  const queries = useQueryClient();
-  const signIn = useMutation({
-    mutationFn: () => api.signIn(token.trim()),
-    onSuccess: () => queries.invalidateQueries({ queryKey: ["session"] }),
-  });
+// Back to where the console was, once signed in.
+export function signInPath(here: string): string {
+  return `/login?next=${encodeURIComponent(here.startsWith("/admin/") ? here : "/admin/")}`;
+}
+
+// `hadSession`: there was one when the page was opened. Then the visitor is told before anything happens.
+export function SignIn({ hadSession, leave }: { hadSession: boolean; leave?: (path: string) => void }) {
+  const path = signInPath(window.location.pathname + window.location.search);
+  useEffect(() => {
+    if (!hadSession) (leave ?? ((to: string) => window.location.replace(to)))(path);
+  }, [hadSession, leave, path]);
+  if (!hadSession) return <p className="centred muted">Going to the sign-in page…</p>;
   return (
-    <form
-      className="card sign-in"
-      onSubmit={(event) => {
-        event.preventDefault();
-        signIn.mutate();
-      }}
-    >
-      <h1>Sign in to Tailbox</h1>
-      <p className="muted">
-        Open the one-time link that the coordinator printed when it started, or sign in with an API token
-        (<code>tskey-api-…</code>).
-      </p>
-      <label>
-        API token
-        <input
-          type="password"
-          autoComplete="off"
-          autoFocus
-          required
-          value={token}
-          onChange={(event) => setToken(event.target.value)}
-        />
-      </label>
-      {signIn.error && <p className="failure" role="alert">{signIn.error.message}</p>}
-      <button className="primary" disabled={signIn.isPending}>
+    <Notice title="You are signed out">
+      <p className="muted">The session has ended: it was closed, or the coordinator was started again.</p>
+      <a className="button primary" href={path}>
         Sign in
-      </button>
-    </form>
+      </a>
+    </Notice>
   );
 }

@@ -1,29 +1,21 @@
 import { describe, expect, it } from "vitest";
 
-import type { Device, Key } from "./api";
-import { queriesFor } from "./live";
-import { badges, isExpired, keyExpiry, keyState, keyTraits, lastSeen, matches, path, relativeTime } from "./text";
+import { authKey, device } from "./examples";
+import {
+  badges,
+  homeRelay,
+  isExpired,
+  joinCommand,
+  keyExpiry,
+  keyState,
+  keyTraits,
+  lastSeen,
+  matches,
+  relativeTime,
+  tagsIn,
+} from "./text";
 
 const NOW = new Date("2026-03-10T12:00:00Z");
-
-const device = (changes: Partial<Device> = {}): Device => ({
-  id: "1",
-  nodeId: "n1",
-  name: "alpha.example.net",
-  hostname: "Alpha",
-  addresses: ["100.64.0.1", "fd7a:115c:a1e0::1"],
-  user: "admin@example.net",
-  os: "linux",
-  clientVersion: "0.1.0",
-  created: "2026-03-01T00:00:00Z",
-  connectedToControl: false,
-  keyExpiryDisabled: false,
-  authorized: true,
-  isEphemeral: false,
-  machineKey: "mkey:00",
-  nodeKey: "nodekey:00",
-  ...changes,
-});
 
 describe("times", () => {
   it("are told in the largest whole unit", () => {
@@ -53,14 +45,14 @@ describe("key expiry of a device", () => {
   });
 });
 
-describe("a device's path", () => {
-  it("names the home relay with its latency, and counts endpoints", () => {
-    const clientConnectivity = {
-      endpoints: ["192.0.2.1:41641", "10.0.0.1:41641"],
-      latency: { fra: { preferred: true, latencyMs: 12.34 }, nyc: { latencyMs: 90 } },
-    };
-    expect(path(device({ clientConnectivity }))).toBe("relay fra (12.3 ms), 2 direct endpoints");
-    expect(path(device())).toBe("unknown");
+describe("a device's home relay", () => {
+  it("comes with its latency, as far as the device told", () => {
+    const latency = { "900": { preferred: true, latencyMs: 12.34 }, "901": { latencyMs: 90 } };
+    expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "900", latency } }))).toBe(
+      "relay 900, 12.3 ms",
+    );
+    expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "900", latency: {} } }))).toBe("relay 900");
+    expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "", latency: {} } }))).toBe("");
   });
 });
 
@@ -68,33 +60,36 @@ describe("search", () => {
   it("wants every word somewhere in the row", () => {
     expect(matches(device({ tags: ["tag:ci"] }), "ALPHA tag:ci 100.64")).toBe(true);
     expect(matches(device(), "alpha beta")).toBe(false);
+    expect(matches(device(), "")).toBe(true);
+  });
+});
+
+describe("tags", () => {
+  it("are read with or without their prefix", () => {
+    expect(tagsIn("tag:ci, server  web")).toEqual(["tag:ci", "tag:server", "tag:web"]);
+    expect(tagsIn(" ")).toEqual([]);
   });
 });
 
 describe("a key", () => {
-  const key: Key = {
-    id: "k1",
-    keyType: "auth",
-    created: "2026-03-01T00:00:00Z",
-    expires: "2026-05-01T00:00:00Z",
-    capabilities: { devices: { create: { reusable: false, ephemeral: true, preauthorized: true, tags: ["tag:ci"] } } },
-  };
   it("tells its traits", () => {
-    expect(keyTraits(key)).toBe("one-off, ephemeral, pre-approved, tag:ci");
-    expect(keyTraits({ ...key, keyType: "api", capabilities: {} })).toBe("API token");
+    const create = { reusable: false, ephemeral: true, preauthorized: true, tags: ["tag:ci"] };
+    expect(keyTraits(authKey({ capabilities: { devices: { create } } }))).toBe(
+      "auth key: one-off, ephemeral, pre-approved, tag:ci",
+    );
+    const { capabilities: _none, ...token } = authKey({ keyType: "api" });
+    expect(keyTraits(token)).toBe("API token");
   });
   it("tells why it is not valid", () => {
-    expect(keyState(key, NOW)).toBe("valid");
-    expect(keyState({ ...key, invalid: true }, NOW)).toBe("used up");
-    expect(keyState({ ...key, expires: "2026-03-02T00:00:00Z", invalid: true }, NOW)).toBe("expired");
-    expect(keyState({ ...key, revoked: "2026-03-02T00:00:00Z", invalid: true }, NOW)).toBe("revoked");
+    expect(keyState(authKey(), NOW)).toBe("valid");
+    expect(keyState(authKey({ expires: "0001-01-01T00:00:00Z" }), NOW)).toBe("valid");
+    expect(keyState(authKey({ invalid: true }), NOW)).toBe("used up");
+    expect(keyState(authKey({ expires: "2026-03-02T00:00:00Z", invalid: true }), NOW)).toBe("expired");
+    expect(keyState(authKey({ revoked: "2026-03-02T00:00:00Z", invalid: true }), NOW)).toBe("revoked");
   });
-});
-
-describe("an event", () => {
-  it("refreshes what it names, or everything when it is not understood", () => {
-    expect(queriesFor('{"devices":["n1"]}')).toEqual(["devices"]);
-    expect(queriesFor('{"something":1}')).toEqual(["devices", "keys", "pending-logins"]);
-    expect(queriesFor("not json")).toEqual(["devices", "keys", "pending-logins"]);
+  it("comes with the command that uses it", () => {
+    expect(joinCommand("http://box:8080", "tskey-auth-x")).toBe(
+      "tailbox up --login-server http://box:8080 --auth-key tskey-auth-x",
+    );
   });
 });

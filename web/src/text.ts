@@ -1,4 +1,4 @@
-// Facts about devices and keys in the words that the console shows.
+// Facts about devices and keys in the words that the console shows. Pure.
 
 import type { Device, Key } from "./api";
 
@@ -18,7 +18,11 @@ export function relativeTime(iso: string, now: Date): string {
   return seconds < 0 ? `${amount} ago` : `in ${amount}`;
 }
 
-const isSet = (time: string | undefined): time is string => !!time && !time.startsWith("0001-");
+export const exactTime = (iso: string): string =>
+  new Date(iso).toLocaleString(undefined, { dateStyle: "long", timeStyle: "medium" });
+
+// Go's zero time stands for "never".
+export const isSet = (time: string | undefined): time is string => !!time && !time.startsWith("0001-");
 
 export const shortName = (device: Device): string => device.name.split(".")[0] || device.hostname;
 
@@ -33,20 +37,17 @@ export function isExpired(device: Device, now: Date): boolean {
 
 export function keyExpiry(device: Device, now: Date): string {
   if (device.keyExpiryDisabled || !isSet(device.expires)) return "never";
-  return isExpired(device, now) ? `expired ${relativeTime(device.expires, now)}` : relativeTime(device.expires, now);
+  const when = relativeTime(device.expires, now);
+  return isExpired(device, now) ? `expired ${when}` : when;
 }
 
-// How peers reach the device: its home relay, and how many direct endpoints it offers.
-export function path(device: Device): string {
-  const connectivity = device.clientConnectivity;
-  const endpoints = connectivity?.endpoints?.length ?? 0;
-  const preferred = Object.entries(connectivity?.latency ?? {}).find(([, region]) => region.preferred);
-  const relay = connectivity?.derp || preferred?.[0];
-  const latency = preferred ? ` (${preferred[1].latencyMs.toFixed(1)} ms)` : "";
-  const parts = [];
-  if (relay) parts.push(`relay ${relay}${latency}`);
-  if (endpoints) parts.push(`${endpoints} direct endpoint${endpoints === 1 ? "" : "s"}`);
-  return parts.join(", ") || "unknown";
+// The home relay and how far it is; "" while the machine has not told.
+export function homeRelay(device: Device): string {
+  const { derp, latency } = device.clientConnectivity ?? { derp: "", latency: {} };
+  const preferred = Object.entries(latency).find(([, region]) => region.preferred);
+  const relay = derp || preferred?.[0];
+  if (!relay) return "";
+  return preferred ? `relay ${relay}, ${preferred[1].latencyMs.toFixed(1)} ms` : `relay ${relay}`;
 }
 
 export function badges(device: Device, now: Date): string[] {
@@ -67,6 +68,12 @@ export function matches(device: Device, search: string): boolean {
   return search.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
+// The tags that somebody typed, with or without their prefix.
+export function tagsIn(text: string): string[] {
+  const words = text.split(/[\s,]+/).filter(Boolean);
+  return words.map((word) => (word.startsWith("tag:") ? word : `tag:${word}`));
+}
+
 export function keyState(key: Key, now: Date): string {
   if (isSet(key.revoked)) return "revoked";
   if (isSet(key.expires) && new Date(key.expires) <= now) return "expired";
@@ -74,10 +81,13 @@ export function keyState(key: Key, now: Date): string {
 }
 
 export function keyTraits(key: Key): string {
-  const create = key.capabilities?.devices?.create;
-  if (!create) return key.keyType === "api" ? "API token" : key.keyType;
+  const create = key.capabilities?.devices.create;
+  if (!create) return key.keyType === "api" ? "API token" : "auth key";
   const traits = [create.reusable ? "reusable" : "one-off"];
   if (create.ephemeral) traits.push("ephemeral");
   if (create.preauthorized) traits.push("pre-approved");
-  return traits.concat(create.tags ?? []).join(", ");
+  return `auth key: ${traits.concat(create.tags ?? []).join(", ")}`;
 }
+
+export const joinCommand = (serverUrl: string, authKey: string): string =>
+  `tailbox up --login-server ${serverUrl} --auth-key ${authKey}`;
