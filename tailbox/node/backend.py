@@ -362,8 +362,9 @@ class Backend:
         self._remember(tailnet=netmap.domain)
         self.publish(NetmapChanged(len(netmap.peers)))
         self._refresh_state()
-        if netmap.is_expired(netmap.self_node, now_unix_s=now_unix_s):
-            self.session.self_expired()
+        is_present = netmap.self_node.key == node_public(self.session.node_key)  # not one of before a new login
+        if is_present and netmap.is_expired(netmap.self_node, now_unix_s=now_unix_s):
+            self.session.self_expired(now=self.clock.monotonic())
             self.control.wake()
 
     def _forget_netmap(self) -> None:

@@ -22,6 +22,7 @@ MAP_SILENCE_LIMIT_S = 120.0  # direct.go: the poll is given up after this long w
 UPDATE_DEBOUNCE_S = 0.3  # ours: endpoints and network conditions tend to change together
 LONGEST_BACKOFF_S = 30.0  # auto.go
 BACKOFF_STEP_S = 0.01  # logtail/backoff: n² times this
+RENEWAL_INTERVAL_S = 60.0  # ours: a coordinator that gives out expired keys is not stormed
 UNUSABLE_RETRY_AFTER_S = (5.0, 10.0)  # direct.go: where Retry-After is missing, negative or over an hour
 LONGEST_RETRY_AFTER_S = 3600.0
 UNKNOWN_NODE_STATUSES = frozenset({400, 401, 403, 404})  # of a map request: the coordinator does not know us any more
@@ -128,6 +129,7 @@ class ControlSession:
         self._renewed_in_this_attempt = False
         self._failures = 0
         self._not_before = 0.0
+        self._renewed_at = -RENEWAL_INTERVAL_S
         self.phase = Phase.REGISTERING
         self.auth_url = ""
         self.last_error = ""
@@ -237,11 +239,13 @@ class ControlSession:
             self._begin_registration()
         return (self._back_off(f"map request answered {status}", now),)
 
-    def self_expired(self) -> None:
-        """The netmap says that our key is past its time: register a new one."""
+    def self_expired(self, *, now: float) -> None:
+        """The netmap says that our key is past its time: register a new one, but not one after the other."""
         if self.phase is Phase.POLLING:
             self._renew_key()
             self._begin_registration()
+            self._not_before = max(now, self._renewed_at + RENEWAL_INTERVAL_S)
+            self._renewed_at = self._not_before
 
     def failed(self, why: str, *, now: float) -> tuple[SessionEvent, ...]:
         """Dialling, the connection or the stream broke."""

@@ -143,12 +143,22 @@ def test_a_coordinator_that_lost_us_gets_a_registration() -> None:
 def test_our_own_expiry_leads_to_a_new_key() -> None:
     tested = session(known=True, auth_key="k")
     tested.registered(OK, now=1)
-    tested.self_expired()
+    tested.self_expired(now=1)
     request = request_of(tested)
     assert request.old_node_key == node_public(KEY)
     assert request.node_key != node_public(KEY)
-    tested.self_expired()
+    tested.self_expired(now=1)
     assert request_of(tested).node_key == request.node_key
+
+
+def test_keys_that_are_born_expired_cause_no_storm() -> None:
+    tested = session(known=True, auth_key="k")
+    tested.registered(OK, now=1)
+    tested.self_expired(now=1)
+    assert isinstance(tested.next_step(now=1), Register)
+    tested.registered(OK, now=2)
+    tested.self_expired(now=2)
+    assert tested.next_step(now=2) == Wait(61)
 
 
 def test_down_and_up() -> None:
