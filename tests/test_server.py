@@ -24,9 +24,8 @@ async def test_coordinator_relay_and_nodes_make_a_tailnet(tmp_path: Path) -> Non
             await one.wait_running()
             await two.wait_running()
             async with asyncio.timeout(5):
-                while not one.status().peers:  # the news of the other is under way
-                    await asyncio.sleep(0.01)
-            result = await one.ping("two")
+                while (result := await one.ping("two")).error:  # the news of the other is under way
+                    await asyncio.sleep(0.05)
             assert (result.error, result.node_name) == ("", "two")
         async with httpx.AsyncClient() as client:
             health = (await client.get(tailnet.url + "/healthz")).json()
