@@ -7,6 +7,7 @@ Source: tailscale cmd/derper/derper.go; spec: derp.md §17, reliability-and-secu
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +77,13 @@ def load_or_create_key(path: Path, *, random: RandomSource) -> NodePrivateKey:
     """The relay's identity, made at the first start. Raises ConfigError; a damaged file is never replaced."""
     try:
         text = path.read_text()
+        mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
         return _create_key(path, random)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("relay key file", str(path), type(error).__name__) from None
+    if mode & 0o077:
+        raise ConfigError("relay key file", str(path), f"mode {mode:04o} lets others read it, wanted 0600")
     try:
         fields = json.loads(text)
         return NodePrivateKey.parse(fields["PrivateKey"])

@@ -13,13 +13,14 @@ visit `auth_url`.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import httpx
 
 from tailbox.clock import Clock
-from tailbox.errors import Malformed, NotFound, TailboxError
+from tailbox.errors import ConfigError, Malformed, NotFound, TailboxError
 from tailbox.node.backend import Backend
 from tailbox.node.config import NodeConfig
 from tailbox.node.core.engine import EngineEffects
@@ -284,7 +285,11 @@ class Node:
         if config.socks5_password:
             login = ProxyLogin(config.socks5_user.encode(), config.socks5_password.encode())
         proxy = ProxyServer(backend.driver, self._dialer, login=login, tap=self._tap)
-        self.proxy_address = proxy.start(host, port)
+        try:
+            self.proxy_address = proxy.start(host, port)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise ConfigError("socks5_server", listen, f"cannot listen there: {why}") from None
         self._proxy = proxy
 
     def _connect(self, endpoint: Endpoint) -> TcpSocket:

@@ -65,8 +65,8 @@ def fingerprint(leaf_der: bytes) -> str:
 def development_certificate(folder: Path, names: Sequence[str] = (), *, unix_now_s: float) -> Certificate:
     """A self-signed certificate for `names` and this machine, kept in `folder` from the first start on.
 
-    It is made anew when it lacks a name or is about to expire; its pin changes then. Raises ConfigError if the folder
-    cannot be written.
+    It is made anew when it lacks a name, is about to expire or its key was not kept private; its pin changes then.
+    Raises ConfigError if the folder cannot be written.
     """
     wanted = tuple(dict.fromkeys((*names, *ALWAYS_NAMED)))
     certificate = Certificate(folder / CERTIFICATE_FILE, folder / KEY_FILE)
@@ -208,7 +208,10 @@ def _is_usable(certificate: Certificate, names: Sequence[str], now: datetime) ->
     try:
         leaf = _load_leaf(certificate.chain_file)
         key = serialization.load_pem_private_key(certificate.key_file.read_bytes(), password=None)
+        is_private = not certificate.key_file.stat().st_mode & 0o077
     except (ConfigError, OSError, ValueError, TypeError):
+        return False
+    if not is_private:
         return False
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != leaf.public_key():
         return False

@@ -35,10 +35,19 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
 def test_a_damaged_key_file_is_reported_without_its_content_and_kept(tmp_path: Path, text: str) -> None:
     path = tmp_path / "derper.key"
     path.write_bytes(text.encode(errors="surrogateescape"))
+    path.chmod(0o600)
     with pytest.raises(ConfigError, match="relay key file") as caught:
         load_or_create_key(path, random=SeededRandom(1))
     assert "privkey" not in str(caught.value)
     assert path.read_bytes() == text.encode(errors="surrogateescape")
+
+
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "derper.key"
+    load_or_create_key(path, random=SeededRandom(1))
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="mode 0640"):
+        load_or_create_key(path, random=SeededRandom(1))
 
 
 def test_a_folder_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -202,7 +203,7 @@ async def test_down_up_and_logout(tailnet: Tailnet, eventually: Eventually) -> N
     await alpha.wait_running(10)
     key = alpha.status().key
     await alpha.logout()
-    assert alpha.state is BackendState.NEEDS_LOGIN
+    assert alpha.status().state is BackendState.NEEDS_LOGIN
     assert alpha.status().key != key
     assert key.text not in tailnet.coordinator.nodes
 
@@ -273,6 +274,13 @@ async def test_a_tap_sees_every_layer(tailnet: Tailnet, eventually: Eventually) 
         assert await reader.readexactly(4) == b"seen"
         writer.close()
     assert trace.points >= set(TapPoint) - {TapPoint.STUN_RECEIVED, TapPoint.UNDERLAY_DROPPED}
+
+
+async def test_a_proxy_port_that_is_taken_is_a_config_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="Address already in use"):
+            await Node(login_server="http://127.0.0.1:1", socks5_server=at).start()
 
 
 async def test_a_node_needs_to_know_its_coordinator() -> None:

@@ -236,15 +236,17 @@ def _lock(directory: Path) -> int:
 
 def _open(path: Path) -> sqlite_utils.Database:
     """Raises ConfigError for files that are damaged, no database, or newer."""
-    if not path.exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite does not say why it cannot
+    except OSError as error:
+        raise ConfigError("state_directory", str(path), error.strerror or "cannot be opened") from None
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise ConfigError("state_directory", str(path), f"the database is damaged: {verdict}")
+            raise ConfigError("state_directory", str(path), f"the database is damaged: {' '.join(verdict.split())}")
         migrate(connection, str(path))
         return sqlite_utils.Database(connection)
     except sqlite3.DatabaseError as error:

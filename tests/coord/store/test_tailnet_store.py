@@ -148,6 +148,26 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path: Path, content: bytes) -> Non
         TailnetStore(tmp_path)
 
 
+def test_what_cannot_be_opened_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / DATABASE_FILE).mkdir()
+    with pytest.raises(ConfigError, match="Is a directory"):
+        TailnetStore(tmp_path)
+
+
+def test_lost_pages_are_told_in_one_line(tmp_path: Path) -> None:
+    store = TailnetStore(tmp_path)
+    for number in range(1, 200):
+        save(store, TouchedRow(USERS, number, None, user(number)))
+    store.close()
+    path = tmp_path / DATABASE_FILE
+    data = bytearray(path.read_bytes())
+    data[8192:-4096] = bytes(len(data) - 12288)
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="damaged") as caught:
+        TailnetStore(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_damaged_row_is_said_to_be_one(tmp_path: Path) -> None:
     store = TailnetStore(tmp_path)
     save(store, TouchedRow(USERS, 1, None, user(1)))
