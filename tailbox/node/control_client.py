@@ -55,6 +55,7 @@ __all__ = [
 ]
 
 REQUEST_TIMEOUT_S = 30.0  # ours: for requests that the server answers at once
+CLOSE_TIMEOUT_S = 0.5  # ours: what the server gets to take our last bytes
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # ours: of `request`; streams have no limit in total
 
 log = logging.getLogger(__name__)
@@ -341,6 +342,11 @@ class _Connection:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._stream.wait_closed()
+        except TimeoutError:
+            self._stream.abort()
 
     async def _read_all(self) -> None:
         why = "the server closed the connection"

@@ -75,6 +75,7 @@ class ControlLoop:
         self._supervisor = supervisor
         self._on_event = on_event
         self._plain_http = plain_http
+        self._connecting = asyncio.Lock()
         self._woken = asyncio.Event()
         self._update_wanted = asyncio.Event()
         self._last_ping_url = ""
@@ -97,8 +98,7 @@ class ControlLoop:
         """Tell the coordinator, and forget the key. Raises ControlError, with the login still standing."""
         request = self._session.logout_request()
         if request is not None:
-            if not self._client.is_connected:
-                await self._client.connect()
+            await self._connect()
             body = encode(request)
             answer = await self._client.request("POST", REGISTER_PATH, body, timeout_s=LOGOUT_TIMEOUT_S)
             if answer.status != HTTP_OK:
@@ -202,8 +202,10 @@ class ControlLoop:
                 return str(frames.error)
 
     async def _connect(self) -> None:
-        if not self._client.is_connected:
-            await self._client.connect()
+        """One at a time: a poll that starts again and a logout may want the connection at once."""
+        async with self._connecting:
+            if not self._client.is_connected:
+                await self._client.connect()
 
     # Updates.
 

@@ -11,7 +11,7 @@ from tailbox.paths.path import Path
 from tailbox.userspace_stack.events import EchoReply
 from tailbox.wire.keys import NodePublicKey
 
-REPEAT_AFTER_S = 1.0  # ours
+REPEAT_AFTER_S = (0.1, 1.0)  # ours: doubling from the first to the second
 
 Answer = tuple[float, Path | None]  # latency in seconds, path where it is known
 
@@ -75,7 +75,9 @@ class Pings:
 async def _repeat(send: Callable[[], None], answer: asyncio.Future[Answer], timeout_s: float) -> Answer:
     """Ask again and again: a datagram may be lost, and a new peer's paths take a moment to be known."""
     async with asyncio.timeout(timeout_s):
+        delay_s = REPEAT_AFTER_S[0]
         while not answer.done():
             send()
-            await asyncio.wait({answer}, timeout=REPEAT_AFTER_S)
+            await asyncio.wait({answer}, timeout=delay_s)
+            delay_s = min(2 * delay_s, REPEAT_AFTER_S[1])
     return answer.result()

@@ -19,7 +19,7 @@ from tailbox.wire.control.registration import LOGOUT_EXPIRY, RegisterAuth, Regis
 from tailbox.wire.keys import DiscoPublicKey, NodePrivateKey, NodePublicKey
 
 MAP_SILENCE_LIMIT_S = 120.0  # direct.go: the poll is given up after this long without a message
-UPDATE_DEBOUNCE_S = 0.3  # ours: endpoints and network conditions tend to change together
+UPDATE_DEBOUNCE_S = 0.1  # ours: endpoints and network conditions tend to change together
 LONGEST_BACKOFF_S = 30.0  # auto.go
 BACKOFF_STEP_S = 0.01  # logtail/backoff: n² times this
 RENEWAL_INTERVAL_S = 60.0  # ours: a coordinator that gives out expired keys is not stormed
