@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from tailbox.wire.control.json import decode
 DEFAULT_BASE_DOMAIN = "tailnet.internal"  # `.internal` is reserved for private use (ICANN resolution 2024.07.29.06)
 DEFAULT_REGION_ID = 900  # 900 to 999 are meant for private regions: tailcfg/derpmap.go
 MAX_KEY_DURATION_DAYS = 180  # API v2, devicesKeyDurationDays
+NO_ADDRESS = "none"  # tailcfg/derpmap.go: a relay without this family; clients then wait for no answer by it
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PIN = re.compile(r"sha256-raw:[0-9a-f]{64}")
 
@@ -142,13 +144,14 @@ def load_derp_map(config: CoordConfig) -> DERPMap:
 
 
 def _region_of(relay: EmbeddedRelay) -> DERPRegion:
+    ipv4, ipv6 = _addresses_of(relay)
     node = DERPNode(
         name=f"{relay.region_id}a",
         region_id=relay.region_id,
         host_name=relay.host,
         cert_name=relay.certificate_pin or "",
-        ipv4=relay.ipv4 or "",
-        ipv6=relay.ipv6 or "",
+        ipv4=ipv4,
+        ipv6=ipv6,
         stun_port=relay.stun_port,
         derp_port=relay.derp_port,
         is_plain_http=relay.is_plain_http,
@@ -156,6 +159,17 @@ def _region_of(relay: EmbeddedRelay) -> DERPRegion:
     return DERPRegion(
         region_id=relay.region_id, region_code=relay.region_code, region_name=relay.region_name, nodes=(node,)
     )
+
+
+def _addresses_of(relay: EmbeddedRelay) -> tuple[str, str]:
+    """As told; a relay that is named by an address has none of the other family."""
+    try:
+        address = ip_address(relay.host)
+    except ValueError:
+        return relay.ipv4 or "", relay.ipv6 or ""
+    if address.version == 4:
+        return relay.ipv4 or str(address), relay.ipv6 or NO_ADDRESS
+    return relay.ipv4 or NO_ADDRESS, relay.ipv6 or str(address)
 
 
 def _regions_in(path: Path) -> list[DERPRegion]:

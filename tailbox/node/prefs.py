@@ -13,6 +13,8 @@ from tailbox.node.config import NodeConfig
 from tailbox.node.core.control_session import Phase
 from tailbox.node.core.status import JsonObject
 
+NETFILTER_ON = 2  # preftype: upstream's default, also without a kernel's network; `up` asks about anything else
+
 
 @dataclass(frozen=True, slots=True)
 class PrefsChange:
@@ -46,8 +48,8 @@ def prefs_json(backend: Backend) -> JsonObject:
         "AdvertiseServices": None,
         "Sync": None,
         "NoSNAT": False,
-        "NoStatefulFiltering": None,
-        "NetfilterMode": 0,
+        "NoStatefulFiltering": True,
+        "NetfilterMode": NETFILTER_ON,
         "AutoUpdate": {"Check": False, "Apply": None},
         "AppConnector": {"Advertise": False},
         "PostureChecking": False,

@@ -103,6 +103,18 @@ def test_the_derp_map_joins_our_relay_and_the_file(tmp_path: Path) -> None:
     assert derp_map.omit_default_regions
 
 
+@pytest.mark.parametrize(
+    ("host", "ipv4", "ipv6"),
+    [("192.0.2.1", "192.0.2.1", "none"), ("2001:db8::1", "none", "2001:db8::1"), ("relay.example.net", "", "")],
+)
+def test_a_relay_named_by_an_address_has_no_other_family(host: str, ipv4: str, ipv6: str) -> None:
+    """Or `tailscale up` waits three seconds for STUN answers by a family that is not served."""
+    regions = load_derp_map(replace(GOOD, relay=replace(RELAY, host=host))).regions
+    assert isinstance(regions, dict)
+    node = regions[900].nodes[0]
+    assert (node.host_name, node.ipv4, node.ipv6) == (host, ipv4, ipv6)
+
+
 def test_no_relay_at_all_is_an_empty_map() -> None:
     assert load_derp_map(GOOD).regions == {}
 

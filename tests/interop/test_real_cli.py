@@ -1,0 +1,128 @@
+"""The unmodified `tailscale` command drives our node through its LocalAPI socket."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.interop.conftest import Lab
+from tests.interop.real_programs import missing_programs, run_program
+from tests.system.processes import SOCKET_NAME, NodeProcess, Server, wait_for
+
+pytestmark = [pytest.mark.interop, pytest.mark.netlab]
+
+
+@dataclass
+class Driven:
+    """Our node and another of ours, the first driven by the real command line."""
+
+    server: Server
+    node: NodeProcess
+    other: NodeProcess
+    key: str
+
+    def tailscale(self, *arguments: str, check: bool = True, timeout_s: float = 30.0) -> Any:
+        socket = self.node.directory / SOCKET_NAME
+        return run_program("tailscale", f"--socket={socket}", *arguments, check=check, timeout_s=timeout_s)
+
+    def state(self) -> str:
+        return str(self.node.status().get("BackendState"))
+
+
+@pytest.fixture(scope="module")
+def driven(lab: Lab) -> Driven:
+    if why := missing_programs("tailscale"):
+        pytest.skip(why)
+    server = lab.server()
+    key = server.create_key("cli")["key"]
+    node = lab.our_node("driven", server.url, key)
+    other = lab.our_node("other", server.url, key)
+    node.wait_path(other, direct=True)
+    return Driven(server, node, other, key)
+
+
+def test_status_lists_both(driven: Driven) -> None:
+    said = driven.tailscale("status").stdout
+    for node in (driven.node, driven.other):
+        assert re.search(rf"^{re.escape(node.addresses[0])}\s+{node.name}\s+admin\S*\s+linux\s", said, re.MULTILINE), (
+            said
+        )
+    assert "# Health" not in said, said
+    found = json.loads(driven.tailscale("status", "--json").stdout)
+    assert found["BackendState"] == "Running"
+    assert len(found["Peer"]) == 1
+
+
+def test_ip_shows_ours_and_theirs(driven: Driven) -> None:
+    assert driven.tailscale("ip").stdout.split() == driven.node.addresses
+    assert driven.tailscale("ip", "-4", "other").stdout.split() == driven.other.addresses[:1]
+    assert driven.tailscale("ip", f"--assert={driven.node.addresses[0]}").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"), [("--tsmp=false", r"10\.77|127\.0|fd77|::1"), ("--tsmp", "TSMP"), ("--icmp", "ICMP")]
+)
+def test_ping(driven: Driven, kind: str, way: str) -> None:
+    said = driven.tailscale("ping", "--c=3", "--until-direct=false", kind, "other").stdout
+    assert re.search(rf"^pong from other \({driven.other.addresses[0]}.*\) via .*({way}).* in ", said), said
+
+
+def test_whois_and_whoami(driven: Driven) -> None:
+    assert "other.tailnet.internal" in driven.tailscale("whois", driven.other.addresses[0]).stdout
+    found = json.loads(driven.tailscale("whois", "--json", driven.other.addresses[0]).stdout)
+    assert found["Node"]["Name"] == "other.tailnet.internal."
+    assert "driven.tailnet.internal" in driven.tailscale("whoami").stdout
+
+
+def test_version_tells_the_daemons(driven: Driven) -> None:
+    said = driven.tailscale("version", "--daemon").stdout
+    assert re.search(r"Daemon: .*tailbox", said), said
+
+
+def test_netcheck_measures_our_relay(driven: Driven) -> None:
+    said = driven.tailscale("netcheck").stdout
+    assert "* UDP: true" in said, said
+    assert "* Nearest DERP: Home" in said, said
+
+
+def test_debug_views(driven: Driven) -> None:
+    prefs = json.loads(driven.tailscale("debug", "prefs").stdout)
+    assert prefs["ControlURL"] == driven.server.url
+    netmap = json.loads(driven.tailscale("debug", "netmap").stdout)
+    assert [peer["Name"] for peer in netmap["Peers"]] == ["other.tailnet.internal."]
+    assert "900" in driven.tailscale("debug", "derp-map").stdout
+    assert "tailscaled_" in driven.tailscale("metrics").stdout
+    assert driven.tailscale("dns", "status").stdout
+    assert driven.tailscale("serve", "status").stdout
+
+
+def test_down_and_up(driven: Driven) -> None:
+    driven.tailscale("down")
+    assert driven.state() == "Stopped"
+    stopped = driven.tailscale("status", check=False)
+    assert stopped.returncode == 1
+    assert "stopped" in stopped.stdout
+    driven.tailscale("up", f"--login-server={driven.server.url}", "--hostname=driven", "--timeout=20s")
+    assert driven.state() == "Running"
+
+
+def test_set_changes_the_name(driven: Driven) -> None:
+    driven.tailscale("set", "--hostname=driver")
+    wait_for("the server knows", lambda: "driver" in driven.server.devices())
+    driven.tailscale("set", "--hostname=driven")
+    wait_for("the server knows", lambda: "driven" in driven.server.devices())
+    driven.tailscale("set", "--accept-routes")
+    assert json.loads(driven.tailscale("debug", "prefs").stdout)["RouteAll"] is True
+
+
+def test_logout_and_up_with_a_key(driven: Driven) -> None:
+    driven.tailscale("logout")
+    assert driven.state() == "NeedsLogin"
+    assert "Logged out" in driven.tailscale("status", check=False).stdout
+    flags = [f"--login-server={driven.server.url}", f"--auth-key={driven.key}", "--hostname=driven", "--accept-routes"]
+    driven.tailscale("up", *flags, "--timeout=20s")
+    assert driven.state() == "Running"
