@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+REAL_PROGRAMS ?= $(VENV)/real
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt hatch_build.py web/package.json web/package-lock.json
 
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check format interop bench lock clean
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -28,6 +29,10 @@ run: $(VENV)/.run  ## set up, then start a tailnet on this machine
 
 test: $(VENV)/.dev  ## set up, then run the tests
 	@$(BIN)/pytest
+
+interop: $(VENV)/.dev  ## against the real programs, where Go installs them
+	@! command -v go >/dev/null || .ci/real-programs $(REAL_PROGRAMS)
+	TAILBOX_REAL_PROGRAMS=$(abspath $(REAL_PROGRAMS)) $(BIN)/pytest -m interop -ra tests/interop
 
 check: $(VENV)/.dev  ## format, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
