@@ -84,10 +84,10 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except CommandFailed as failure:
             if str(failure):
-                say(str(failure))
+                say(_without_secrets(str(failure)))
             raise typer.Exit(failure.code) from None
         except TailboxError as error:
-            say(f"tailbox: {error}")
+            say(_without_secrets(f"tailbox: {error}"))
             raise typer.Exit(FAILURE) from None
         except BrokenPipeError:
             sys.stderr.close()  # the reader went away: nothing is left to say, to nobody
@@ -96,3 +96,10 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded
+
+
+def _without_secrets(text: str) -> str:
+    """Errors repeat what was given; a key may have been given in the wrong place."""
+    from tailbox.telemetry.logs import redact
+
+    return redact(text)
