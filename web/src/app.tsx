@@ -99,7 +99,7 @@ function Tab({ to, children }: { to: string; children: string }) {
 function LiveMark({ connection }: { connection: Connection }) {
   const words = { connecting: "connecting…", live: "live", lost: "connection lost, trying again…" };
   return (
-    <span className={`live ${connection}`} role="status">
+    <span className={`mark ${connection}`} role="status">
       {words[connection]}
     </span>
   );

@@ -83,12 +83,12 @@ function KeyRow({ apiKey: key, now, revoke }: { apiKey: Key; now: Date; revoke: 
         <code>{key.id}</code>
         {key.description && <div className="muted">{key.description}</div>}
       </th>
-      <td>{keyTraits(key)}</td>
-      <td>
+      <td data-label="Kind">{keyTraits(key)}</td>
+      <td data-label="Created">
         <When time={key.created} now={now} />
       </td>
-      <td>{isSet(key.expires) ? <When time={key.expires} now={now} /> : "never"}</td>
-      <td>{state}</td>
+      <td data-label="Expires">{isSet(key.expires) ? <When time={key.expires} now={now} /> : "never"}</td>
+      <td data-label="State">{state}</td>
       <td className="actions">
         {state === "valid" && (
           <button aria-label={`Revoke ${key.id}`} onClick={() => revoke(key)}>

@@ -27,18 +27,18 @@ export function MachineRow({ device, now, ask }: MachineRowProps) {
           </span>
         ))}
       </th>
-      <td>
+      <td data-label="Addresses">
         {device.addresses.map((address) => (
           <div key={address} className="address">
             <code>{address}</code> <CopyButton quiet text={address} label={`Copy ${address}`} />
           </div>
         ))}
       </td>
-      <td>
+      <td data-label="Version">
         <span className="version">{device.clientVersion || "unknown"}</span>
         <div className="muted">{device.os}</div>
       </td>
-      <td>
+      <td data-label="Last seen">
         <span className={device.connectedToControl ? "dot online" : "dot"} />
         {isSet(device.lastSeen) ? (
           <When time={device.lastSeen} now={now} words={lastSeen(device, now)} />
@@ -46,14 +46,14 @@ export function MachineRow({ device, now, ask }: MachineRowProps) {
           lastSeen(device, now)
         )}
       </td>
-      <td>
+      <td data-label="Key expiry">
         {isSet(device.expires) && !device.keyExpiryDisabled ? (
           <When time={device.expires} now={now} words={keyExpiry(device, now)} />
         ) : (
           keyExpiry(device, now)
         )}
       </td>
-      <td>
+      <td data-label="Path">
         <Path device={device} />
       </td>
       <td className="actions">

@@ -29,7 +29,7 @@ export function MachinesPage({ session }: { session: Session }) {
         <span className="spacer" />
         <input
           type="search"
-          placeholder="Search by name, address, owner, tag…"
+          placeholder="Search names, addresses, owners, tags"
           aria-label="Search machines"
           value={search}
           onChange={(event) => setSearch(event.target.value)}
