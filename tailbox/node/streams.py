@@ -144,7 +144,8 @@ class StackTransport(asyncio.Transport):
                 self._tap.record(TapPoint.APPLICATION_RECEIVED, None, data, detail="", now=self._driver.now)
             self._hand_over(data)
             self._driver.touched()
-        if self._tcp.at_eof and not self._eof_seen and self._is_reading and not self._is_closing:
+        ended = self._tcp.at_eof and self._tcp.error is None  # a reset is no end of data
+        if ended and not self._eof_seen and self._is_reading and not self._is_closing:
             self._eof_seen = True
             assert isinstance(self._protocol, asyncio.Protocol | asyncio.BufferedProtocol)
             if not self._protocol.eof_received():
