@@ -42,11 +42,14 @@ class Lab:
     processes: list[TailboxProcess | RealProcess] = field(default_factory=list)
     pages: list[ThreadingHTTPServer] = field(default_factory=list)
 
-    def server(self, name: str = "server", *, roles: str = "coord,derp", flags: tuple[str, ...] = ()) -> Server:
-        """Tailbox's, answering."""
+    def server(
+        self, name: str = "server", *, roles: str = "coord,derp", flags: tuple[str, ...] = (), starts: bool = True
+    ) -> Server:
+        """Tailbox's, answering unless it is to be started later."""
         server = Server(self.directory / name, roles=roles, flags=flags)
         self.processes.append(server)
-        server.start()
+        if starts:
+            server.start()
         return server
 
     def our_node(

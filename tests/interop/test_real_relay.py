@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,13 @@ class Derper:
 
 
 @pytest.fixture(scope="module")
-def derper(lab: Lab) -> Derper:
+def coordinator(lab: Lab) -> Server:
+    """Not started: its map names derper, and derper asks it who may connect."""
+    return lab.server("coordinator", roles="coord", flags=(f"--derp-map-file={lab.directory}/map.json",), starts=False)
+
+
+@pytest.fixture(scope="module")
+def derper(lab: Lab, coordinator: Server) -> Derper:
     if why := missing_programs("derper"):
         pytest.skip(why)
     process = RealProcess("derper", lab.directory / "derper")
@@ -47,7 +54,8 @@ def derper(lab: Lab) -> Derper:
     port, stun_port = free_port(), free_port(socket.SOCK_DGRAM)
     folder = process.directory
     flags = [f"--a={LOOPBACK}:{port}", "--http-port=-1", f"--stun-port={stun_port}", f"--hostname={LOOPBACK}"]
-    flags += ["--certmode=manual", f"--certdir={folder}", f"-c={folder}/derper.key", "--verify-clients=false"]
+    flags += ["--certmode=manual", f"--certdir={folder}", f"-c={folder}/derper.key"]
+    flags += [f"--verify-client-url={coordinator.url}/verify", "--verify-client-url-fail-open=false"]
     process.spawn("derper", *flags)
     certificate = Certificate(folder / f"{LOOPBACK}.crt", folder / f"{LOOPBACK}.key")
 
@@ -61,18 +69,22 @@ def derper(lab: Lab) -> Derper:
 
 
 @pytest.fixture(scope="module")
-def pair(lab: Lab, derper: Derper) -> tuple[NodeProcess, NodeProcess]:
+def pair(lab: Lab, coordinator: Server, derper: Derper) -> tuple[NodeProcess, NodeProcess]:
     """Two of our nodes whose only relay is derper, and that use no other way."""
-    derp_map = lab.directory / "derpmap.json"
-    region = {"RegionID": REGION_ID, "RegionCode": "derper", "RegionName": "derper", "Nodes": [derper.derp_node()]}
-    derp_map.write_text(json.dumps({"Regions": {str(REGION_ID): region}}))
-    derp_map.chmod(0o644)
-    server = lab.server("coordinator", roles="coord", flags=(f"--derp-map-file={derp_map}",))
-    key = server.create_key("derper")["key"]
+    write_map(lab.directory / "map.json", derper.derp_node())
+    coordinator.start()
+    key = coordinator.create_key("derper")["key"]
     return (
-        lab.our_node("one", server.url, key, extra=RELAYED_ONLY),
-        lab.our_node("two", server.url, key, extra=RELAYED_ONLY),
+        lab.our_node("one", coordinator.url, key, extra=RELAYED_ONLY),
+        lab.our_node("two", coordinator.url, key, extra=RELAYED_ONLY),
     )
+
+
+def write_map(path: Path, node: dict[str, object]) -> None:
+    """A DERP map of one region with one node."""
+    region = {"RegionID": node["RegionID"], "RegionCode": "test", "RegionName": "Test", "Nodes": [node]}
+    path.write_text(json.dumps({"Regions": {str(node["RegionID"]): region}}))
+    path.chmod(0o644)
 
 
 def test_our_nodes_reach_each_other_through_derper(lab: Lab, pair: tuple[NodeProcess, NodeProcess]) -> None:
@@ -92,6 +104,16 @@ def test_our_netcheck_hears_derpers_stun(pair: tuple[NodeProcess, NodeProcess]) 
     assert str(REGION_ID) in report["RegionLatency"]
 
 
+def test_derper_lets_in_whom_our_coordinator_knows_and_nobody_else(lab: Lab, derper: Derper) -> None:
+    if why := missing_programs("derpprobe"):
+        pytest.skip(why)
+    path = lab.directory / "strangers.json"
+    write_map(path, derper.derp_node() | {"InsecureForTests": True, "STUNPort": -1})
+    done = run_program("derpprobe", "-once", f"-derp-map=file://{path}", timeout_s=60)
+    assert done.returncode == 1
+    assert "not authorized" in derper.process.log or "rejected" in derper.process.log, derper.process.log
+
+
 def test_derper_complains_about_nothing(derper: Derper, pair: tuple[NodeProcess, NodeProcess]) -> None:
     assert derper.process.is_alive
     complaints = [line for line in derper.process.log.splitlines() if "error" in line.lower() or "bad" in line.lower()]
@@ -107,11 +129,10 @@ def our_relay(lab: Lab) -> Server:
 def test_derpprobe_finds_our_relay_healthy(lab: Lab, our_relay: Server) -> None:
     if why := missing_programs("derpprobe"):
         pytest.skip(why)
-    node = {"Name": "900a", "RegionID": 900, "HostName": "localhost", "IPv4": LOOPBACK, "IPv6": "none"}
-    node |= {"DERPPort": our_relay.tls_port, "STUNPort": our_relay.stun_port}
-    region = {"RegionID": 900, "RegionCode": "home", "RegionName": "Home", "Nodes": [node]}
+    node: dict[str, object] = {"Name": "900a", "RegionID": 900, "HostName": "localhost", "IPv4": LOOPBACK}
+    node |= {"IPv6": "none", "DERPPort": our_relay.tls_port, "STUNPort": our_relay.stun_port}
     path = lab.directory / "probemap.json"
-    path.write_text(json.dumps({"Regions": {"900": region}}))
+    write_map(path, node)
     trusted = {"SSL_CERT_FILE": str(our_relay.directory / "tls" / "development.crt")}
     done = run_program("derpprobe", "-once", f"-derp-map=file://{path}", extra=trusted, timeout_s=60)
     said = done.stdout + done.stderr
