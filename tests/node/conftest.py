@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -210,6 +210,7 @@ def eventually() -> Callable[[Callable[[], bool]], Any]:
 
 
 @pytest.fixture
-def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_path() -> Iterator[Path]:
     """A directory whose sockets have short names."""
-    return Path(tempfile.mkdtemp(prefix="tb", dir="/tmp"))
+    with tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as directory:
+        yield Path(directory)
