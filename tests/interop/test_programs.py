@@ -191,14 +191,19 @@ class StreamForwarder:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
+        """One after the other: iperf3 tells its streams apart by the order in which they arrive."""
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+                try:
+                    far = socks_connect(*self._far)
+                except OSError:
+                    near.close()
+                    continue
+                threading.Thread(target=self._serve, args=(near, far), daemon=True).start()
 
-    def _serve(self, near: socket.socket) -> None:
-        proxy_port, host, port = self._far
-        with near, contextlib.suppress(OSError), socks_connect(proxy_port, host, port) as far:
+    def _serve(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far:
             far.settimeout(60)
             back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
             back.start()
@@ -246,7 +251,9 @@ def test_dig_asks_magic_dns(target: Target, service: str, over_tcp: bool) -> Non
 def test_iperf3_measures_through_the_tunnel(target: Target, flags: tuple[str, ...]) -> None:
     port = free_port()
     server = subprocess.Popen(
-        ["iperf3", "--server", "--bind", LOOPBACK, "--port", str(port)], stdout=subprocess.DEVNULL
+        ["iperf3", "--server", "--bind", LOOPBACK, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     forwarder = StreamForwarder(target.alpha.proxy_port, "beta", port)
     try:

@@ -1,0 +1,203 @@
+"""Our node in the tailnet of an unmodified Headscale: control channel and embedded relay by TLS, beside a real node."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailbox.runtime.tls import Certificate, development_certificate
+from tests.interop.conftest import Lab
+from tests.interop.real_programs import RELAYED_ONLY, RealNode, RealProcess, fetch, missing_programs, run_program
+from tests.system.privileges import launcher
+from tests.system.processes import LOOPBACK, NodeProcess, free_port, wait_for
+
+pytestmark = [pytest.mark.interop, pytest.mark.netlab]
+
+TEXT = "a page in Headscale's tailnet\n" * 50_000
+CONFIGURATION = """
+server_url: https://localhost:{port}
+listen_addr: {host}:{port}
+metrics_listen_addr: {host}:{metrics_port}
+grpc_listen_addr: {host}:{grpc_port}
+noise: {{private_key_path: {folder}/noise.key}}
+prefixes: {{v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential}}
+derp:
+  server:
+    enabled: true
+    region_id: 999
+    region_code: headscale
+    region_name: Headscale
+    verify_clients: true
+    stun_listen_addr: {host}:{stun_port}
+    private_key_path: {folder}/derp.key
+    automatically_add_embedded_derp_region: true
+    ipv4: {host}
+    ipv6: none
+  urls: []
+  paths: []
+  auto_update_enabled: false
+disable_check_updates: true
+database: {{type: sqlite, sqlite: {{path: {folder}/db.sqlite}}}}
+tls_cert_path: {certificate}
+tls_key_path: {key}
+log: {{level: info, format: text}}
+policy: {{mode: file, path: ""}}
+dns: {{magic_dns: true, base_domain: headscale.test, override_local_dns: false, nameservers: {{global: []}}}}
+unix_socket: {folder}/headscale.sock
+logtail: {{enabled: false}}
+"""
+
+
+class Headscale(RealProcess):
+    """`headscale serve`, and its command line."""
+
+    def __init__(self, directory: Path, certificate: Certificate) -> None:
+        super().__init__("headscale", directory)
+        self.port = free_port()
+        self.url = f"https://localhost:{self.port}"
+        self.trusts = {"SSL_CERT_FILE": str(certificate.chain_file)}
+        self._configuration = directory / "config.yaml"
+        self._configuration.write_text(
+            CONFIGURATION.format(
+                host=LOOPBACK,
+                port=self.port,
+                metrics_port=free_port(),
+                grpc_port=free_port(),
+                stun_port=free_port(socket.SOCK_DGRAM),
+                folder=directory,
+                certificate=certificate.chain_file,
+                key=certificate.key_file,
+            )
+        )
+
+    def start(self) -> None:
+        self.spawn("headscale", "serve", f"--config={self._configuration}")
+
+        def listens() -> bool:
+            assert self.is_alive, self.log
+            with socket.socket() as probe:
+                return probe.connect_ex((LOOPBACK, self.port)) == 0
+
+        wait_for("headscale listens", listens)
+
+    def command(self, *arguments: str) -> Any:
+        """The command line's JSON answer."""
+        done = run_program("headscale", f"--config={self._configuration}", "--output=json", *arguments, check=True)
+        return json.loads(done.stdout)
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """By given name."""
+        return {node["given_name"]: node for node in self.command("nodes", "list") or ()}
+
+
+@dataclass
+class HeadscaleTailnet:
+    """Headscale, a node of ours and a real one, both up."""
+
+    lab: Lab
+    headscale: Headscale
+    ours: NodeProcess
+    real: RealNode
+    key: str  # reusable
+
+
+@pytest.fixture(scope="module")
+def tailnet(lab: Lab) -> HeadscaleTailnet:
+    if why := missing_programs("headscale", "tailscaled", "tailscale"):
+        pytest.skip(why)
+    tls = lab.directory / "tls"
+    certificate = development_certificate(tls, ["localhost"], unix_now_s=time.time())
+    launcher().give(tls)
+    certificate.chain_file.chmod(0o644)
+    tls.chmod(0o755)
+    headscale = Headscale(lab.directory / "headscale", certificate)
+    lab.processes.append(headscale)
+    headscale.start()
+    user = headscale.command("users", "create", "tester")
+    key = headscale.command("preauthkeys", "create", f"--user={user['id']}", "--reusable")["key"]
+    real = lab.real_node("real", extra=headscale.trusts)
+    ours = lab.our_node("ours", headscale.url, key, extra=headscale.trusts)
+    real.up(headscale.url, key)
+    return HeadscaleTailnet(lab, headscale, ours, real, key)
+
+
+def test_headscale_knows_our_node(tailnet: HeadscaleTailnet) -> None:
+    wait_for("ours is online", lambda: tailnet.headscale.nodes()["ours"].get("online"))
+    assert tailnet.headscale.nodes()["ours"]["ip_addresses"] == tailnet.ours.addresses
+    assert tailnet.ours.status()["Self"]["DNSName"] == "ours.headscale.test."
+    assert tailnet.ours.status()["Self"]["Relay"] == "headscale"
+
+
+@pytest.mark.parametrize("kind", ["disco", "TSMP", "ICMP"])
+def test_our_node_pings_the_real_one(tailnet: HeadscaleTailnet, kind: str) -> None:
+    wait_for("the real node is known", lambda: tailnet.ours.peer("real"))
+    for address in tailnet.real.addresses:
+        wait_for(f"{kind} pong of {address}", lambda at=address: not tailnet.ours.ping(at, kind).get("Err"))
+
+
+@pytest.mark.parametrize("kind", ["--tsmp=false", "--tsmp", "--icmp"])
+def test_the_real_node_pings_ours(tailnet: HeadscaleTailnet, kind: str) -> None:
+    assert re.match(r"pong from ours \(", tailnet.real.wait_ping("ours", kind))
+
+
+def test_pages_travel_both_ways(tailnet: HeadscaleTailnet) -> None:
+    port = tailnet.lab.page(TEXT)
+    for origin, target in ((tailnet.real, tailnet.ours), (tailnet.ours, tailnet.real)):
+        assert fetch(f"http://{target.addresses[0]}:{port}/", origin.proxy_port) == TEXT
+        assert fetch(f"http://{target.name}:{port}/", origin.proxy_port) == TEXT
+        assert fetch(f"http://{target.name}.headscale.test:{port}/", origin.proxy_port) == TEXT
+
+
+def test_through_headscales_relay_only(tailnet: HeadscaleTailnet) -> None:
+    headscale = tailnet.headscale
+    relayed = tailnet.lab.our_node("relayed", headscale.url, tailnet.key, extra=RELAYED_ONLY | headscale.trusts)
+    address = tailnet.real.addresses[0]
+    wait_for("the real node is known", lambda: relayed.peer("real"))
+    answer = wait_for("a pong", lambda: (found := relayed.ping(address)) and not found.get("Err") and found)
+    assert answer["DERPRegionID"] == 999
+    port = tailnet.lab.page(TEXT)
+    assert fetch(f"http://{address}:{port}/", relayed.proxy_port) == TEXT
+
+
+def test_a_rename_is_seen_at_once(tailnet: HeadscaleTailnet) -> None:
+    node_id = tailnet.headscale.nodes()["real"]["id"]
+    tailnet.headscale.command("nodes", "rename", f"--identifier={node_id}", "other")
+    wait_for("ours sees the new name", lambda: tailnet.ours.peer("other"), timeout_s=5)
+    tailnet.headscale.command("nodes", "rename", f"--identifier={node_id}", "real")
+    wait_for("ours sees the old name", lambda: tailnet.ours.peer("real"), timeout_s=5)
+
+
+def test_an_expired_node_logs_in_anew(tailnet: HeadscaleTailnet) -> None:
+    headscale = tailnet.headscale
+    node = tailnet.lab.our_node("expires", headscale.url, tailnet.key, extra=headscale.trusts)
+    node_id = headscale.nodes()["expires"]["id"]
+    headscale.command("nodes", "expire", f"--identifier={node_id}")
+    wait_for(
+        "it needs a login or has one again", lambda: node.status().get("BackendState") in ("NeedsLogin", "Running")
+    )
+    node.client.request("POST", "start", body={"AuthKey": tailnet.key})
+    wait_for("it is up", lambda: node.status().get("BackendState") == "Running")
+    assert node.wait_path is not None
+
+
+def test_a_deleted_node_notices(tailnet: HeadscaleTailnet) -> None:
+    headscale = tailnet.headscale
+    node = tailnet.lab.our_node("deleted", headscale.url, tailnet.key, extra=headscale.trusts)
+    node_id = headscale.nodes()["deleted"]["id"]
+    headscale.command("nodes", "delete", f"--identifier={node_id}", "--force")
+    wait_for("the real node forgot it", lambda: not tailnet.real.peer("deleted"))
+    assert node.is_alive
+
+
+def test_headscale_complains_about_nothing(tailnet: HeadscaleTailnet) -> None:
+    assert tailnet.headscale.is_alive
+    Path("/tmp/real/headscale.log").write_text(tailnet.headscale.log)
+    complaints = [line for line in tailnet.headscale.log.splitlines() if " ERR " in line]
+    assert complaints == []
