@@ -33,8 +33,9 @@ def needs(program: str) -> pytest.MarkDecorator:
 
 def run(*command: str, data: bytes | None = None) -> str:
     done = subprocess.run(command, input=data, capture_output=True, timeout=40)
-    assert done.returncode == 0, (command, done.stderr.decode(), done.stdout.decode()[-2000:])
-    return done.stdout.decode()
+    output: str = done.stdout.decode()
+    assert done.returncode == 0, (command, done.stderr.decode(), output[-2000:])
+    return output
 
 
 class Page(BaseHTTPRequestHandler):

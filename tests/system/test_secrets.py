@@ -28,7 +28,7 @@ def last_part(key: str) -> str:
 
 def private_keys(directory: Path) -> dict[str, str]:
     """Every private key in a state directory, by where it is."""
-    found = {}
+    found: dict[str, str] = {}
     for path in directory.rglob("*"):
         if not path.is_file() or path.suffix == ".sqlite":
             continue
