@@ -135,7 +135,9 @@ class HostNetwork:
     async def connect_tcp(self, host: str, port: int, *, tls: TlsOptions | None = None) -> ByteStream:
         loop = asyncio.get_running_loop()
         connect: Callable[..., Awaitable[tuple[asyncio.Transport, TransportStream]]] = loop.create_connection
-        if isinstance(loop, asyncio.BaseEventLoop):  # uvloop's has no such option: it tries addresses in turn
+        if isinstance(loop, asyncio.BaseEventLoop) and not _is_literal(host):
+            # Not for one address: a race that is cancelled at the wrong moment leaves its socket open. uvloop's loop
+            # has no such option and tries addresses in turn.
             connect = partial(connect, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             transport, stream = await connect(
@@ -164,6 +166,14 @@ class HostNetwork:
 
     def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
         return tuple(_ipv4_addresses()) + tuple(_ipv6_addresses())
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _ipv4_addresses() -> Iterable[InterfaceAddress]:
