@@ -178,6 +178,7 @@ class Node:
             if backend.session.auth_url not in ("", shown):
                 shown = backend.session.auth_url
                 yield shown
+                continue  # it may have changed while the caller was busy
             await backend.wait_for_change()
 
     @property

@@ -29,7 +29,7 @@ export function MachinesPage({ session }: { session: Session }) {
         <span className="spacer" />
         <input
           type="search"
-          placeholder="Search names, addresses, owners, tags"
+          placeholder="Name, address, owner, tag…"
           aria-label="Search machines"
           value={search}
           onChange={(event) => setSearch(event.target.value)}
