@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,7 @@ class Classroom:
         self._network = FirewalledNetwork(self.firewall)
         self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._directory = directory
+        self._forget_directory = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self._names = names
         self._pupils: dict[str, Pupil] = {}
 
@@ -97,7 +98,7 @@ class Classroom:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(pupil.node.close() for pupil in self._pupils.values()))
         await self.tailnet.stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._forget_directory()  # at the latest when the interpreter ends, for rooms that nobody closes
 
     @property
     def is_closed(self) -> bool:
