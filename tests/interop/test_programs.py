@@ -32,8 +32,8 @@ def needs(program: str) -> pytest.MarkDecorator:
 
 
 def run(*command: str, data: bytes | None = None) -> str:
-    done = subprocess.run(command, input=data, capture_output=True, timeout=40)
-    output: str = done.stdout.decode()
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(command, input=data, capture_output=True, timeout=40)
+    output = done.stdout.decode()
     assert done.returncode == 0, (command, done.stderr.decode(), output[-2000:])
     return output
 
@@ -73,7 +73,7 @@ class Target:
 
     def host(self, kind: str) -> str:
         ipv4, ipv6 = self.beta.addresses
-        full_name = self.alpha.peer("beta")["DNSName"].rstrip(".")
+        full_name = str(self.alpha.peer("beta")["DNSName"]).rstrip(".")
         return {"short name": "beta", "full name": full_name, "IPv4": ipv4, "IPv6": f"[{ipv6}]"}[kind]
 
 
