@@ -176,7 +176,7 @@ class Coord:
             self._streams.notify_all()  # after a failure something may have been missed
             async for change in changes:
                 self._tell(change)
-                await self._feed.publish(change)
+                self._feed.publish(change)
 
     def _tell(self, change: Change) -> None:
         if change.nodes or change.users or change.has_settings:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -22,8 +23,9 @@ from tailbox.coord.core.presence import everyone_offline
 from tailbox.coord.core.records import Settings
 from tailbox.coord.core.settings import update_settings
 from tailbox.coord.core.tailnet import Tailnet
+from tailbox.coord.store.journal_keeper import Transaction
 from tailbox.coord.store.secret_files import CoordinatorSecrets, load_secrets
-from tailbox.coord.store.tailnet_store import StoreFailed, TailnetStore, Transaction
+from tailbox.coord.store.tailnet_store import CLOSED, StoreFailed, StoreState, TailnetStore
 from tailbox.randomness import RandomSource
 
 R = TypeVar("R")
@@ -66,6 +68,7 @@ class _Applied(Generic[R]):
     outcome: Outcome[R]
     future: asyncio.Future[R]
     is_stored: bool
+    is_journaled: bool  # it makes an entry
 
     def finish(self) -> None:
         if not self.future.done():
@@ -85,6 +88,8 @@ class Coordinator:
         self.clock = clock
         self._store = store
         self._tailnet = self._newest = store.load()
+        self._sequence = store.last_sequence()
+        self._is_closed = False
         self._waiting: deque[_Applied[object]] = deque()
         self._generation = 0
         self._subscriptions: set[ChangeSubscription] = set()
@@ -119,21 +124,33 @@ class Coordinator:
         """The snapshot: everything in it is on disk, but for pending logins."""
         return self._tailnet
 
+    @property
+    def sequence(self) -> int:
+        """The journal entry that led to the snapshot; 0 before the first."""
+        return self._sequence
+
+    @property
+    def store_state(self) -> StoreState:
+        """How writing to disk goes."""
+        return self._store.state
+
     async def apply(self, command: Command[R], *, actor: Actor = SYSTEM) -> R:
         """Run a command; return its result once it is stored. Raises what the command raises, or StoreFailed.
 
-        Being cancelled does not undo the command.
+        Being cancelled does not undo the command. A closed coordinator raises StoreFailed at once.
         """
+        if self._is_closed:
+            raise StoreFailed(CLOSED)
         now_unix_s = self.clock.unix_time()
         before = self._newest
         outcome = command(before, now_unix_s)
         rows = touched_rows(before, outcome.tailnet, outcome.change) if outcome.change.touches_rows else ()
         self._newest = outcome.tailnet
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        is_stored = not rows and not outcome.change.events
-        applied = _Applied(outcome, future, is_stored)
+        is_journaled = bool(rows or outcome.change.events)
+        applied = _Applied(outcome, future, not is_journaled, is_journaled)
         self._waiting.append(applied)  # type: ignore[arg-type]  # the queue only finishes and fails them
-        if is_stored:
+        if not is_journaled:
             self._settle()
         else:
             transaction = Transaction(now_unix_s, actor, outcome.change.events, rows, self._generation)
@@ -151,14 +168,12 @@ class Coordinator:
             self._subscriptions.discard(subscription)
 
     async def tail(self, since: int = 0, *, limit: int = 1000) -> tuple[JournalEntry, ...]:
-        """The journal after a sequence. Reads in a thread: a commit may be under way."""
-        if self._store.is_inline:
-            return self._store.tail(since, limit=limit)
-        return await asyncio.to_thread(self._store.tail, since, limit=limit)
+        """The journal after a sequence. Raises StoreFailed."""
+        return await self._read(partial(self._store.tail, since, limit=limit))
 
-    async def last_sequence(self) -> int:
-        """The newest entry's place in the journal; 0 if it is empty."""
-        return await asyncio.to_thread(self._store.last_sequence)
+    async def audit(self, start_unix_s: float, end_unix_s: float, *, limit: int) -> tuple[JournalEntry, ...]:
+        """The newest journal entries with events of a span of time, oldest first. Raises StoreFailed."""
+        return await self._read(partial(self._store.audit, start_unix_s, end_unix_s, limit=limit))
 
     async def run(self) -> None:
         """Keep house for ever: expiries, ephemeral nodes, pending logins, presence."""
@@ -172,10 +187,15 @@ class Coordinator:
 
     async def close(self) -> None:
         """Store what waits, then let go of the directory."""
+        self._is_closed = True
         if self._store.is_inline:
             self._store.close()
         else:
             await asyncio.to_thread(self._store.close)
+
+    async def _read(self, read: Callable[[], R]) -> R:
+        """In a thread, since a commit may be under way."""
+        return read() if self._store.is_inline else await asyncio.to_thread(read)
 
     async def _wait_until_due(self, changes: ChangeSubscription) -> None:
         """Until something is due, or a change may have made it so."""
@@ -207,6 +227,7 @@ class Coordinator:
         while self._waiting and self._waiting[0].is_stored:
             applied = self._waiting.popleft()
             self._tailnet = applied.outcome.tailnet
+            self._sequence += applied.is_journaled  # as the store numbers them: failed ones take no number
             change = applied.outcome.change
             if not change.is_empty:
                 for subscription in self._subscriptions:

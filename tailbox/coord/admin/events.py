@@ -84,11 +84,12 @@ class EventFeed:
         self._readers: set[EventReader] = set()
         metrics.event_streams.set_function(lambda: float(len(self._readers)))
 
-    async def publish(self, change: Change) -> None:
-        """Tell every reader. The caller passes changes in their order."""
+    def publish(self, change: Change) -> None:
+        """Tell every reader. The caller passes changes in their order, each before anything else can happen: the
+        event's id says that its reader knows of everything up to the present sequence.
+        """
         if self._readers and not change.is_empty:
-            sequence = await self._coordinator.last_sequence()
-            event = self._encode(self._event_of(change, sequence))
+            event = self._encode(self._event_of(change, self._coordinator.sequence))
             for reader in tuple(self._readers):
                 reader.offer(event)
 
@@ -120,7 +121,7 @@ class EventFeed:
             self._readers.discard(reader)
 
     async def _beginning(self, last_seen: int | None) -> bytes:
-        newest = await self._coordinator.last_sequence()
+        newest = self._coordinator.sequence
         if last_seen is None or last_seen == newest:
             return self._notice("ready", newest)
         entries = await self._coordinator.tail(last_seen, limit=MAX_CAUGHT_UP + 1) if last_seen < newest else ()

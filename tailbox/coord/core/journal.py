@@ -46,7 +46,7 @@ class RowDelta:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One transaction. Sequences rise by one without gaps."""
+    """One transaction, or the checkpoint of folded ones. Sequences rise; folding leaves gaps."""
 
     sequence: int
     at_unix_s: float

@@ -20,6 +20,11 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         """CREATE TABLE journal (sequence INTEGER PRIMARY KEY AUTOINCREMENT, at_unix_s REAL NOT NULL,
         actor TEXT NOT NULL, events TEXT NOT NULL, rows TEXT NOT NULL)""",
     ),
+    (  # entries from before it are never folded
+        "ALTER TABLE journal ADD COLUMN is_coarse INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX journal_coarse ON journal (sequence) WHERE is_coarse = 1",
+        "CREATE INDEX journal_audit ON journal (at_unix_s, sequence) WHERE is_coarse = 0",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -6,7 +6,7 @@
 | nodes | id | machine_key, node_key, name, ipv4, ipv6; all but the first unique |
 | auth_keys, api_tokens | id | — |
 | singletons | name | `settings`, `counters` |
-| journal | sequence | at_unix_s, actor, events, rows |
+| journal | sequence | at_unix_s, actor, events, rows; is_coarse, for folding |
 
 A renamed or removed member of a record needs a migration; a new one with a default does not.
 """

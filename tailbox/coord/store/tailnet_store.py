@@ -2,17 +2,20 @@
 
 Saves queue up for one thread, which commits all that wait as one group: many transactions' durability for one fsync.
 A save is acknowledged only after COMMIT with `synchronous=FULL`. If a commit fails, every save of the same generation
-fails with it, since later ones build on earlier ones. A lock file keeps a second process out.
+fails with it, since later ones build on earlier ones. Whatever goes wrong, every save gets an answer. A lock file keeps
+a second process out.
 Source: reliability reference §3.2.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,7 +23,6 @@ from typing import TypeVar
 
 import sqlite_utils
 
-from tailbox.coord.core.change import Event
 from tailbox.coord.core.journal import (
     API_TOKENS,
     AUTH_KEYS,
@@ -29,18 +31,19 @@ from tailbox.coord.core.journal import (
     SETTINGS,
     SINGLETONS,
     USERS,
-    Actor,
     JournalEntry,
     TouchedRow,
 )
 from tailbox.coord.core.records import ApiToken, AuthKey, Counters, Record, Settings, TailnetNode, User
 from tailbox.coord.core.tailnet import Tailnet
+from tailbox.coord.store.journal_keeper import JournalKeeper, Transaction
 from tailbox.coord.store.migrations import migrate
-from tailbox.coord.store.schema import COLUMNS, columns_of, journal_entry, journal_values, key_column
+from tailbox.coord.store.schema import COLUMNS, columns_of, key_column
 from tailbox.errors import ConfigError, Malformed, TailboxError
 from tailbox.wire.control.json import decode, encode
 
 R = TypeVar("R", bound=Record)
+log = logging.getLogger(__name__)
 
 DATABASE_FILE = "tailnet.sqlite"
 LOCK_FILE = "tailnet.lock"
@@ -57,19 +60,19 @@ PRAGMAS = (
 )
 
 
+CLOSED = "the coordinator is closed"
+
+
 class StoreFailed(TailboxError):
     """A change could not be stored, and so has not happened."""
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
-    """One save: rows and the journal entry's head."""
+class StoreState:
+    """How writing goes."""
 
-    at_unix_s: float
-    actor: Actor
-    events: tuple[Event, ...]
-    rows: tuple[TouchedRow, ...]
-    generation: int = 0
+    failures: int = 0  # commits that failed since the start
+    problem: str | None = None  # of the last commit; None: it went well
 
 
 Done = Callable[[StoreFailed | None], None]
@@ -91,9 +94,13 @@ class TailnetStore:
             os.close(self._lock)
             raise
         self._connection: sqlite3.Connection = self._database.conn
+        self._journal = JournalKeeper(self._connection)
+        self.state = StoreState()
         self._queue: SimpleQueue[tuple[Transaction, Done] | None] = SimpleQueue()
         self._failed_generation = -1
         self._guard = threading.Lock()  # reads and commits use one connection, from two threads
+        self._gate = threading.Lock()  # nothing joins the queue once it is closed
+        self._is_closed = False
         self._thread = None if is_inline else threading.Thread(target=self._write, name="tailnet-store", daemon=True)
         if self._thread is not None:
             self._thread.start()
@@ -120,38 +127,54 @@ class TailnetStore:
                 raise ConfigError("state_directory", str(self.path), f"a row is damaged: {error}") from None
 
     def save(self, transaction: Transaction, done: Done) -> None:
-        """Store rows and journal entry together; `done` is called in the writer's thread, in the order of saving."""
-        if self._thread is None:
-            self._commit([(transaction, done)])
+        """Store rows and journal entry together; `done` is called in the writer's thread, in the order of saving.
+
+        A closed store fails the save at once.
+        """
+        with self._gate:
+            if not self._is_closed and self._thread is not None:
+                self._queue.put((transaction, done))
+                return
+        if self._is_closed:
+            done(StoreFailed(CLOSED))
         else:
-            self._queue.put((transaction, done))
+            self._commit([(transaction, done)])
 
     def tail(self, since: int = 0, *, limit: int = 1000) -> tuple[JournalEntry, ...]:
-        """The journal's entries after a sequence, oldest first. Blocks for a commit at most."""
-        with self._guard:
-            rows = self._connection.execute(
-                "SELECT sequence, at_unix_s, actor, events, rows FROM journal "
-                "WHERE sequence > ? ORDER BY sequence LIMIT ?",
-                (since, limit),
-            ).fetchall()
-        return tuple(journal_entry(row) for row in rows)
+        """The journal's entries after a sequence, oldest first. Blocks for a commit at most. Raises StoreFailed."""
+        with self._reading() as journal:
+            return journal.read(since, limit)
+
+    def audit(self, start_unix_s: float, end_unix_s: float, *, limit: int) -> tuple[JournalEntry, ...]:
+        """The entries of a span of time that have events: the newest `limit`, oldest first. Raises StoreFailed."""
+        with self._reading() as journal:
+            return journal.audit(start_unix_s, end_unix_s, limit)
 
     def last_sequence(self) -> int:
-        """The newest journal entry's; 0 without one."""
-        with self._guard:
-            row = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM journal").fetchone()
-        return int(row[0])
+        """The newest journal entry's; 0 without one. Raises StoreFailed."""
+        with self._reading() as journal:
+            return journal.last_sequence()
 
     def close(self) -> None:
         """Write what waits, then let go of the file. Closing twice is harmless."""
-        if self._lock < 0:
-            return
+        with self._gate:
+            if self._is_closed:
+                return
+            self._is_closed = True
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
-        self._connection.close()
+        with self._guard:
+            self._connection.close()
         os.close(self._lock)
-        self._lock = -1
+
+    @contextmanager
+    def _reading(self) -> Iterator[JournalKeeper]:
+        with self._guard:
+            try:
+                yield self._journal
+            except sqlite3.Error as error:
+                raise StoreFailed(CLOSED if self._is_closed else f"the database cannot be read: {error}") from None
 
     def _records(self, table: str, kind: type[R]) -> Iterator[R]:
         for row in self._database[table].rows_where(order_by=key_column(table)):
@@ -175,17 +198,33 @@ class TailnetStore:
     def _commit(self, group: list[tuple[Transaction, Done]]) -> None:
         failed_before = self._failed_generation
         alive = [transaction for transaction, _ in group if transaction.generation > failed_before]
-        failure: StoreFailed | None = None
-        if alive:
-            try:
-                with self._guard:
-                    self._write_group(alive)
-            except sqlite3.Error as error:
-                failure = StoreFailed(f"the database refused the change: {error}")
-                self._failed_generation = alive[-1].generation
+        failure = self._try_to_write(alive) if alive else None
         for transaction, done in group:
             is_stale = transaction.generation <= failed_before
             done(StoreFailed("an earlier change could not be stored") if is_stale else failure)
+        if alive and failure is None:
+            self._fold_journal()
+
+    def _try_to_write(self, alive: list[Transaction]) -> StoreFailed | None:
+        """Any error at all is an answer: callers wait for one."""
+        try:
+            with self._guard:
+                self._write_group(alive)
+        except Exception as error:
+            self._failed_generation = alive[-1].generation
+            self.state = StoreState(self.state.failures + 1, f"{type(error).__name__}: {error}")
+            log.error("change could not be stored", extra={"file": str(self.path), "why": self.state.problem})
+            return StoreFailed(f"the database refused the change: {error}")
+        self.state = StoreState(self.state.failures)
+        return None
+
+    def _fold_journal(self) -> None:
+        """After the answers, since nobody waits for it; what fails is tried again after a later commit."""
+        try:
+            with self._guard:
+                self._journal.fold_old()
+        except Exception as error:
+            log.warning("journal not folded", extra={"file": str(self.path), "why": str(error)})
 
     def _write_group(self, transactions: list[Transaction]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -193,15 +232,7 @@ class TailnetStore:
             for transaction in transactions:
                 for row in transaction.rows:
                     self._write_row(row)
-                self._connection.execute(
-                    "INSERT INTO journal (at_unix_s, actor, events, rows) VALUES (?, ?, ?, ?)",
-                    journal_values(
-                        transaction.at_unix_s,
-                        transaction.actor,
-                        transaction.events,
-                        tuple(row.delta for row in transaction.rows),
-                    ),
-                )
+                self._journal.append(transaction)
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,58 +18,110 @@ if TYPE_CHECKING:
     from tests.coord.conftest import Lab
 
 
-async def next_event(stream: AsyncIterator[bytes]) -> tuple[str, int, dict[str, object]]:
-    """(event, id, data) of the next piece, which the feed writes as one event."""
-    piece = await asyncio.wait_for(anext(stream), 2)
-    fields = dict(line.split(": ", 1) for line in piece.decode().strip().split("\n"))
-    return fields["event"], int(fields["id"]), json.loads(fields["data"])
+class Reader:
+    """Takes a stream apart: a piece may hold several events."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream = stream
+        self._events: list[str] = []
+
+    async def next(self) -> tuple[str, int, dict[str, object]]:
+        """(event, id, data)."""
+        while not self._events:
+            piece = await asyncio.wait_for(anext(self._stream), 2)
+            self._events = [text for text in piece.decode().split("\n\n") if text and not text.startswith("retry")]
+        fields = dict(line.split(": ", 1) for line in self._events.pop(0).split("\n"))
+        return fields["event"], int(fields["id"]), json.loads(fields["data"])
+
+    async def change_of(self, noun: str) -> tuple[int, dict[str, object]]:
+        """The next change of such a thing, and the event's id."""
+        while True:
+            _, sequence, data = await self.next()
+            changes = data["changes"]
+            assert isinstance(changes, list)
+            for change in changes:
+                if change["noun"] == noun:
+                    return sequence, change
 
 
-async def test_a_reader_hears_that_it_is_ready_and_then_of_each_change(lab: Lab) -> None:
-    stream = lab.coord._feed.stream(None)
-    assert (await anext(stream)).startswith(b"retry: ")
-    name, ready_at, data = await next_event(stream)
+@pytest.fixture
+async def open_reader(lab: Lab) -> AsyncIterator[Callable[[int | None], Reader]]:
+    streams: list[AsyncGenerator[bytes]] = []
+
+    def open_at(last_seen: int | None) -> Reader:
+        stream = lab.coord._feed.stream(last_seen)
+        assert isinstance(stream, AsyncGenerator)
+        streams.append(stream)
+        return Reader(stream)
+
+    yield open_at
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_a_reader_hears_that_it_is_ready_and_then_of_each_change(
+    lab: Lab, open_reader: Callable[[int | None], Reader]
+) -> None:
+    reader = open_reader(None)
+    name, ready_at, data = await reader.next()
     assert (name, data["changes"]) == ("ready", [])
     node = await lab.add_node()
-    name, sequence, data = await next_event(stream)
-    assert name == "change"
+    sequence, change = await reader.change_of("device")
     assert sequence > ready_at
-    changes = data["changes"]
-    assert isinstance(changes, list)
-    nouns = {change["noun"] for change in changes}
-    while "device" not in nouns:  # the key may come first
-        name, sequence, data = await next_event(stream)
-        changes = data["changes"]
-        assert isinstance(changes, list)
-        nouns |= {change["noun"] for change in changes}
-    device = next(change for change in changes if change["noun"] == "device")
-    assert (device["id"], device["device"]["hostname"], device["deleted"]) == (node.stable_id, "alpha", False)
-    await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+    assert (change["id"], change["deleted"]) == (node.stable_id, False)
+    device = change["device"]
+    assert isinstance(device, dict)
+    assert device["hostname"] == "alpha"
 
 
-async def test_a_reader_that_comes_back_gets_what_it_missed_as_one_change(lab: Lab) -> None:
-    before = await lab.coord.coordinator.last_sequence()
+async def test_a_reader_that_comes_back_gets_what_it_missed_as_one_change(
+    lab: Lab, open_reader: Callable[[int | None], Reader]
+) -> None:
+    before = lab.coord.coordinator.sequence
     node = await lab.add_node()
     await lab.tool().delete(f"/api/v2/device/{node.id}")
-    stream = lab.coord._feed.stream(before)
-    await anext(stream)
-    name, sequence, data = await next_event(stream)
-    assert (name, sequence) == ("change", await lab.coord.coordinator.last_sequence())
+    name, sequence, data = await open_reader(before).next()
+    assert (name, sequence) == ("change", lab.coord.coordinator.sequence)
     changes = data["changes"]
     assert isinstance(changes, list)
     assert {"noun": "device", "id": node.stable_id, "deleted": True} in changes
-    await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+async def test_an_id_promises_no_more_than_its_reader_was_told(
+    lab: Lab, open_reader: Callable[[int | None], Reader]
+) -> None:
+    """Whoever leaves after any event, and comes back with its id, hears of everything after it."""
+    reader = open_reader(None)
+    await reader.next()
+    told: dict[str, int] = {}
+    tasks = [asyncio.ensure_future(lab.add_node(f"host-{number}", number)) for number in range(1, 21)]
+    while len(told) < 20:
+        sequence, data = (await reader.next())[1:]
+        changes = data["changes"]
+        assert isinstance(changes, list)
+        for change in changes:
+            if change["noun"] == "device":
+                told.setdefault(change["id"], sequence)
+    await asyncio.gather(*tasks)
+    created = {
+        str(event.target_id): entry.sequence
+        for entry in await lab.coord.coordinator.tail()
+        for event in entry.events
+        if event.what == "NODE.CREATE"
+    }
+    earlier = sorted(told.values())
+    for device, at in told.items():
+        ids_before = [sequence for sequence in earlier if sequence < at]
+        assert created[device] <= at
+        assert not ids_before or created[device] > ids_before[-1]
 
 
 @pytest.mark.parametrize("last_seen", [0, 10_000])
 async def test_too_far_back_or_from_another_life_means_starting_anew(
-    lab: Lab, last_seen: int, monkeypatch: pytest.MonkeyPatch
+    last_seen: int, monkeypatch: pytest.MonkeyPatch, open_reader: Callable[[int | None], Reader]
 ) -> None:
     monkeypatch.setattr(events, "MAX_CAUGHT_UP", 1)
-    stream = lab.coord._feed.stream(last_seen)
-    await anext(stream)
-    assert (await next_event(stream))[0] == "reset"
-    await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+    assert (await open_reader(last_seen).next())[0] == "reset"
 
 
 async def test_a_reader_that_falls_behind_is_cut_off() -> None:

@@ -17,8 +17,9 @@ from tailbox.coord.core.journal import NODES, SYSTEM, USERS, TouchedRow, replay
 from tailbox.coord.core.records import TailnetNode, User
 from tailbox.coord.core.tailnet import Tailnet, stable_id_of
 from tailbox.coord.store.audit_log import audit_records
+from tailbox.coord.store.journal_keeper import Transaction
 from tailbox.coord.store.migrations import SCHEMA_VERSION
-from tailbox.coord.store.tailnet_store import DATABASE_FILE, StoreFailed, TailnetStore, Transaction
+from tailbox.coord.store.tailnet_store import DATABASE_FILE, StoreFailed, TailnetStore
 from tailbox.errors import ConfigError
 from tailbox.wire.control.node import Hostinfo
 from tailbox.wire.keys import MachinePublicKey, NodePublicKey
