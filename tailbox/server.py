@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROLES = ("coord", "derp", "node")
 PORTS_TRIED = 100  # ours: from the first port on, before giving up
-LISTEN_FILE = "listen-url"  # in the state directory: where `/healthz` answers
+LISTEN_FILE = "listen-url"  # in the state directory while we run: where `/healthz` answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,11 @@ class ServerConfig:
     url: str = ""  # the coordinator as nodes and browsers dial it; "": the listen address
     tailnet_name: str = "tailbox"
     base_domain: str = "tailnet.internal"
-    device_approval: bool = False  # nodes that join without a pre-approved key wait for an administrator
-    key_duration_days: int = 180  # 0: node keys never expire
+    owner_login: str = "admin"  # login name of the first user, made at the first start
+    device_approval: bool = False  # nodes without a pre-approved key wait for an administrator; at the first start
+    key_duration_days: int = 180  # 0: node keys never expire; at the first start
+    magic_dns: bool = True  # nodes resolve each other's names; at the first start
+    ephemeral_timeout_s: float = 1800.0  # how long ephemeral nodes may stay away before they are removed
     derp_host: str = ""  # the relay as nodes dial it; "": the host of `url`
     derp_port: int = 0  # as nodes dial it; 0: the port that is listened on
     derp_region_code: str = "home"
@@ -75,8 +78,11 @@ class ServerConfig:
 class Tailnet:
     """Running roles. Also an async context manager that stops at its end."""
 
-    def __init__(self, running: RunningServer, coord: Coord | None, derp: DerpRole | None, url: str) -> None:
+    def __init__(
+        self, running: RunningServer, coord: Coord | None, derp: DerpRole | None, url: str, listen_file: Path
+    ) -> None:
         self.url = url
+        self._listen_file = listen_file
         self.coord = coord
         self.derp = derp
         self._running = running
@@ -96,6 +102,7 @@ class Tailnet:
 
     async def stop(self) -> None:
         """Takes less than two seconds; harmless twice."""
+        self._listen_file.unlink(missing_ok=True)
         await self._running.stop()
 
     async def wait(self) -> None:
@@ -131,8 +138,9 @@ async def start_server(config: ServerConfig) -> Tailnet:
             services.append(derp.service())
         running = await serve(services, listen=_listen(config, certificate, derp, clock.unix_time()))
         on_failure.pop_all()
-    (config.state_dir / LISTEN_FILE).write_text(running.url + "\n")
-    return Tailnet(running, coord, derp, public_url(config))
+    listen_file = config.state_dir / LISTEN_FILE
+    listen_file.write_text(running.url + "\n")
+    return Tailnet(running, coord, derp, public_url(config), listen_file)
 
 
 def public_url(config: ServerConfig) -> str:
@@ -213,6 +221,9 @@ async def _open_coord(config: ServerConfig, certificate: Certificate | None) -> 
             derp_map_file=config.derp_map_file,
             node_key_duration_days=config.key_duration_days,
             is_device_approval_required=config.device_approval,
+            is_magic_dns_enabled=config.magic_dns,
+            ephemeral_timeout_s=config.ephemeral_timeout_s,
+            owner_login=config.owner_login,
         )
     )
 

@@ -35,6 +35,7 @@ async def test_coordinator_relay_and_nodes_make_a_tailnet(tmp_path: Path) -> Non
             assert "tailbox_nodes 0.0" in metrics  # nodes without a state directory log out when they end
         listening = (tmp_path / LISTEN_FILE).read_text().strip()
         assert listening == str(tailnet.addresses[0].url)
+    assert not (tmp_path / LISTEN_FILE).exists()
 
 
 async def test_state_survives_a_restart(tmp_path: Path) -> None:

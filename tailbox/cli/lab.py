@@ -141,7 +141,7 @@ async def _until_ready(nodes: list[LabNode], stop: asyncio.Event) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not stop.is_set():
         await asyncio.gather(*(_look(node) for node in nodes))
-        if all(node.status.get("BackendState") == "Running" for node in nodes):
+        if all(_is_ready(node, nodes) for node in nodes):
             return
         for node in nodes:
             assert node.process is not None
@@ -151,6 +151,11 @@ async def _until_ready(nodes: list[LabNode], stop: asyncio.Event) -> None:
             what = ", ".join(f"{node.name}: {node.trouble or node.status.get('BackendState')}" for node in nodes)
             fail(f"the nodes are not up after {START_TIMEOUT_S:.0f} s ({what})")
         await asyncio.sleep(0.1)
+
+
+def _is_ready(node: LabNode, nodes: list[LabNode]) -> bool:
+    """Up, and the other one known: the command to paste works at once."""
+    return node.status.get("BackendState") == "Running" and bool(_peer_status(node, _other(node, nodes)))
 
 
 def _introduce(tailnet: Tailnet, nodes: list[LabNode]) -> None:

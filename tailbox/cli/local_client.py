@@ -109,7 +109,7 @@ class LocalClient:
         try:
             connection.request(method, path, body=None if body is None else json.dumps(body).encode())
         except OSError as error:
-            raise DaemonUnreachable(f"{path}: {error.strerror or error}") from None
+            raise DaemonUnreachable(f"{self._path}: {error.strerror or error}") from None
         return connection
 
 
@@ -118,7 +118,7 @@ def call(client: LocalClient, method: str, endpoint: str, **options: Any) -> Any
     try:
         return client.request(method, endpoint, **options)
     except DaemonUnreachable as error:
-        fail(f"Failed to connect to local Tailbox daemon for {error}; not running? Start it with: tailbox up")
+        fail(f"Failed to connect to local Tailbox daemon at {error}; not running? Start it with: tailbox up")
     except LocalApiError as error:
         if error.status == 403:
             fail(f"Access denied: {error}\n\nRun the command as the user who started the node.")

@@ -11,17 +11,16 @@ import typer
 
 from tailbox import __version__
 from tailbox.cli.options import default_state_dir, node_state_dir, socket_path
-from tailbox.cli.output import FAILURE, fail, reports_errors, show, show_json
+from tailbox.cli.output import fail, reports_errors, run, show, show_json
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="A Tailscale-compatible mesh network in pure Python.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-USAGE_ERROR = 2  # typer's
 
 Socket = Annotated[Path | None, typer.Option("--socket", help="LocalAPI socket of the node.")]
 StateDir = Annotated[Path | None, typer.Option("--state-dir", help="State directory of the node.")]
@@ -36,11 +35,7 @@ def main() -> None:
         app.add_typer(keys, name="keys")
     elif sys.argv[1:2] in ([], ["-h"], ["--help"]):
         app.command("keys", help="Auth keys and API tokens of a coordinator.")(lambda: None)
-    try:
-        app(prog_name="tailbox")
-    except SystemExit as ending:
-        # Upstream's commands end with 1 for wrong usage, too.
-        sys.exit(FAILURE if ending.code == USAGE_ERROR else ending.code)
+    run(app, "tailbox")
 
 
 @app.command()
@@ -60,11 +55,13 @@ def up(
         bool | None, typer.Option("--socks5-public-without-password", help="Open the proxy to everybody: really.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="UDP port of WireGuard; 0: any free one.")] = None,
-    accept_routes: Annotated[bool | None, typer.Option(help="Use subnet routes of other nodes.")] = None,
+    accept_routes: Annotated[bool | None, typer.Option(help="Ask for subnet routes of other nodes.")] = None,
     accept_dns: Annotated[bool | None, typer.Option(help="Resolve names by MagicDNS.")] = None,
     shields_up: Annotated[bool | None, typer.Option(help="Accept no connections.")] = None,
     advertise_tags: Annotated[str | None, typer.Option(help="Comma-separated tags to ask for.")] = None,
-    advertise_routes: Annotated[str | None, typer.Option(help="Comma-separated prefixes to offer.")] = None,
+    advertise_routes: Annotated[
+        str | None, typer.Option(help="Comma-separated prefixes to announce; this node does not forward them yet.")
+    ] = None,
     ephemeral: Annotated[bool | None, typer.Option(help="Leave the tailnet when the node stops.")] = None,
     timeout: Annotated[str, typer.Option(help="Give up after this long: 30s, 2m; 0s: never.")] = "0s",
     force_reauth: Annotated[bool, typer.Option(help="Log in anew, with a new key.")] = False,
@@ -276,6 +273,20 @@ def serve(context: typer.Context) -> None:
     from tailbox.cli.serve import app as serve_app
 
     serve_app(args=list(context.args), prog_name="tailbox serve")
+
+
+@app.command()
+@reports_errors
+def sign_in_link(
+    server: Annotated[str | None, typer.Option(help="The coordinator's URL; default: as for keys.")] = None,
+    token_file: Annotated[str | None, typer.Option(help="File with an API token; default: as for keys.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="State directory of a coordinator on this machine.")] = None,
+) -> None:
+    """Print a link that signs one browser in to the console, once, within 15 minutes."""
+    from tailbox.cli.keys import open_api
+
+    with open_api(server, token_file, state_dir) as client:
+        show(client.request("POST", "/sign-in-links")["url"])
 
 
 @app.command()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tailbox.cli.options import node_state_dir
+from tailbox.cli.options import SOCKET_NAME, node_state_dir
 from tailbox.errors import ConfigError
 from tailbox.node.config import NodeConfig, container_settings
 from tailbox.runtime.settings import read_toml, resolve
@@ -21,7 +21,9 @@ _UNIT_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 def node_config(flags: Mapping[str, Any], toml: Path | None) -> NodeConfig:
     """Flags over TAILBOX_* over TS_* over the file's [node] table. Raises ConfigError."""
     table = dict(read_toml(toml).get("node", {})) if toml else {}
-    if flags.get("ephemeral") is not True:
+    if flags.get("ephemeral") is True:
+        table = {"socket": node_state_dir(None) / SOCKET_NAME} | table  # no state, and still `tailbox status`
+    else:
         table = {"state_dir": node_state_dir(None)} | table
     return resolve_node(table, os.environ, flags=flags)
 

@@ -15,6 +15,7 @@ R = TypeVar("R")
 
 SUCCESS = 0
 FAILURE = 1
+USAGE_ERROR = 2  # typer's
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -72,6 +73,15 @@ def go_duration(seconds: float, *, resolution_s: float = 0.001) -> str:
     if hours:
         return f"{hours}h{minutes}m{tail}"
     return f"{minutes}m{tail}" if minutes else tail
+
+
+def run(app: Callable[..., object], name: str) -> NoReturn:
+    """Run a typer application as a program. Wrong usage ends with 1, as upstream's commands do."""
+    try:
+        app(prog_name=name)
+    except SystemExit as ending:
+        sys.exit(FAILURE if ending.code == USAGE_ERROR else ending.code)
+    sys.exit(SUCCESS)
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -20,7 +22,7 @@ from tailbox.server import ServerConfig, Tailnet, start_server
 if TYPE_CHECKING:
     from tailbox.node.config import NodeConfig
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +39,10 @@ def serve(
     state_dir: Annotated[Path | None, typer.Option(help="Where every role keeps its state.")] = None,
     tailnet_name: Annotated[str | None, typer.Option(help="Shown to users.")] = None,
     base_domain: Annotated[str | None, typer.Option(help="Domain of MagicDNS names.")] = None,
-    device_approval: Annotated[bool | None, typer.Option(help="Nodes wait for an administrator.")] = None,
+    device_approval: Annotated[
+        bool | None,
+        typer.Option(help="Nodes wait for an administrator; decides at the first start, then the console does."),
+    ] = None,
     derp_host: Annotated[str | None, typer.Option(help="The relay's host as nodes dial it.")] = None,
     derp_port: Annotated[int | None, typer.Option(help="The relay's TLS port as nodes dial it.")] = None,
     derp_map_file: Annotated[Path | None, typer.Option(help="Further regions, JSON as tailcfg.DERPMap.")] = None,
@@ -99,9 +104,11 @@ def _announce(server: ServerConfig, tailnet: Tailnet) -> None:
     for bound in tailnet.addresses:
         say(f"{', '.join(role for role in server.roles if role != 'node')} on {bound.url}")
     if tailnet.coord is not None:
+        if not server.url and urlsplit(tailnet.url).hostname == socket.gethostname():
+            say(f"nodes are told {tailnet.url}: give --url if others cannot resolve that name")
         say(f"coordinator: {tailnet.url}")
         say(f"console (signs in once, within 15 minutes): {tailnet.sign_in_link()}")
-        say(f"make an auth key with: tailbox keys create --state-dir {server.state_dir / 'coord'}")
+        say(f"make an auth key with: tailbox keys create --state-dir {server.state_dir}")
 
 
 async def _started_node(config: NodeConfig, tailnet: Tailnet | None) -> Any:

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 DAEMON_START_S = 10.0  # until the socket of a detached node answers
 POLL_S = 0.05
 LOGIN_ERROR = "not logged in, last login error="  # health/warnings.go
+KEY_VARIABLES = ("TS_AUTHKEY", "TS_AUTH_KEY", "TAILBOX_AUTH_KEY")
+FIXED_SETTINGS = {  # of a running node, with the flags that give them
+    "socks5_server": "--socks5-server",
+    "socks5_user": "--socks5-user",
+    "socks5_password": "--socks5-password",
+    "socks5_public_without_password": "--socks5-public-without-password",
+    "listen_port": "--port",
+    "ephemeral": "--ephemeral",
+}
 OWN_FLAGS = ("--daemon", "--json", "--timeout")  # of the command that starts a detached node, not of the node
 
 
@@ -48,25 +57,7 @@ def up_here(config: NodeConfig, options: UpOptions) -> int:
 def up_detached(config: NodeConfig, options: UpOptions, arguments: list[str], log: Path) -> None:
     """Start a node in a session of its own and wait until it is up. The auth key travels through a pipe."""
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    read_end, write_end = os.pipe()
-    environment = dict(os.environ)
-    for name in ("TS_AUTHKEY", "TS_AUTH_KEY", "TAILBOX_AUTH_KEY"):
-        environment.pop(name, None)
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", "tailbox", "up", *node_arguments(arguments)]
-        command.append(f"--auth-key=file:/dev/fd/{read_end}")
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            pass_fds=(read_end,),
-            start_new_session=True,
-        )
-    os.close(read_end)
-    with os.fdopen(write_end, "w") as pipe:
-        pipe.write(config.read_auth_key())
+    process = _start_detached(node_arguments(arguments), config.read_auth_key(), log)
     assert config.socket_path is not None
     client = LocalClient(config.socket_path)
     _wait_for_socket(client, process, log)
@@ -76,7 +67,28 @@ def up_detached(config: NodeConfig, options: UpOptions, arguments: list[str], lo
         if login_error(client.request("GET", "status", query={"peers": "false"})):
             process.terminate()  # what was refused once is refused for ever
         raise
-    say(f"running as process {process.pid}; log: {log}; stop with: tailbox down, or kill {process.pid}")
+    say(f"running as process {process.pid}, log in {log}")
+    say(f"`tailbox down` leaves the tailnet, `kill {process.pid}` ends the node")
+
+
+def _start_detached(arguments: list[str], auth_key: str, log: Path) -> subprocess.Popen[bytes]:
+    read_end, write_end = os.pipe()
+    environment = {name: value for name, value in os.environ.items() if name not in KEY_VARIABLES}
+    key = [f"--auth-key=file:/dev/fd/{read_end}"] if auth_key else []
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tailbox", "up", *arguments, *key],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            pass_fds=(read_end,),
+            start_new_session=True,
+        )
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as pipe:
+        pipe.write(auth_key)
+    return process
 
 
 def node_arguments(arguments: list[str]) -> list[str]:
@@ -97,12 +109,11 @@ def up_in_daemon(client: LocalClient, settings: Mapping[str, Any], options: UpOp
     prefs = call(client, "GET", "prefs")
     changed = changed_prefs(prefs, settings)
     is_running = status["BackendState"] == "Running"
-    new_server = settings.get("login_server") and settings["login_server"] != prefs.get("ControlURL")
-    if is_running and new_server and not options.force_reauth:
-        fail("can't change --login-server without --force-reauth")
+    _refuse_what_is_fixed(prefs, settings)
     needs_login = options.force_reauth or not status.get("HaveNodeKey") or bool(settings.get("auth_key"))
     if is_running and not needs_login:
         call(client, "PATCH", "prefs", body=masked(changed | {"WantRunning": True}))
+        Talk(options.as_json, "").tell(status)
         return
     call(client, "POST", "check-prefs", body=prefs | changed)
     body = {"UpdatePrefs": prefs | changed | {"WantRunning": True, "LoggedOut": False}}
@@ -110,6 +121,15 @@ def up_in_daemon(client: LocalClient, settings: Mapping[str, Any], options: UpOp
     if options.force_reauth or not status.get("HaveNodeKey"):
         call(client, "POST", "login-interactive")
     wait_until_running(client, options, machine_url=str(settings.get("login_server") or prefs.get("ControlURL", "")))
+
+
+def _refuse_what_is_fixed(prefs: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    fixed = [flag for name, flag in FIXED_SETTINGS.items() if settings.get(name) is not None]
+    if fixed:
+        fail(f"a running node does not change {', '.join(fixed)}: end it and start it anew")
+    server = settings.get("login_server")
+    if server and prefs.get("ControlURL") and server != prefs["ControlURL"]:
+        fail(f"this node belongs to {prefs['ControlURL']}: another coordinator needs another --state-dir")
 
 
 def down(client: LocalClient) -> None:

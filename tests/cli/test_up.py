@@ -51,10 +51,11 @@ def test_only_what_differs_is_changed_under_upstreams_names() -> None:
     assert masked({"RouteAll": True}) == {"RouteAll": True, "RouteAllSet": True}
 
 
-def test_a_running_node_gets_one_patch() -> None:
+def test_a_running_node_gets_one_patch(capsys: pytest.CaptureFixture[str]) -> None:
     node = ScriptedNode({})
-    run_up(node, {"hostname": "beta"})
+    run_up(node, {"hostname": "beta"}, UpOptions(as_json=True))
     assert node.writes() == [("PATCH", "prefs")]
+    assert '"BackendState": "Running"' in capsys.readouterr().out
     assert node.asked[-1][2] == {"Hostname": "beta", "HostnameSet": True, "WantRunning": True, "WantRunningSet": True}
 
 
@@ -65,9 +66,18 @@ def test_a_node_without_a_key_is_started_and_logged_in() -> None:
     assert node.asked[3][2]["AuthKey"] == "tskey-auth-a-b"
 
 
-def test_another_coordinator_needs_force() -> None:
-    with pytest.raises(CommandFailed, match="force-reauth"):
-        run_up(ScriptedNode({}), {"login_server": "http://new"})
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"login_server": "http://new"}, "another --state-dir"),
+        ({"socks5_server": ":1", "listen_port": 5}, "--socks5-server, --port"),
+    ],
+)
+def test_what_a_running_node_cannot_change_is_refused(settings: dict[str, Any], why: str) -> None:
+    node = ScriptedNode({})
+    with pytest.raises(CommandFailed, match=why):
+        run_up(node, settings)
+    assert node.writes() == []
 
 
 def test_down_is_said_when_it_was_down_already(capsys: pytest.CaptureFixture[str]) -> None:
