@@ -46,6 +46,7 @@ class NodeConfig:
     forward_to: str = "127.0.0.1"  # where connections to this node's tailnet address go; "" = nowhere
     mtu: int = 1280  # of the tunnel; never more towards nodes that are not Tailbox
     always_relay: bool = False  # no direct paths, for tests and odd networks; TS_DEBUG_ALWAYS_USE_DERP
+    tls_ca_file: Path | None = None  # PEM authorities instead of the system's, for coordinator and relays
     metrics_listen: str = ""  # /metrics and /healthz, host:port; "" = on the LocalAPI socket only
 
     def __post_init__(self) -> None:
@@ -79,15 +80,26 @@ class NodeConfig:
         return self.socket or (self.state_dir / SOCKET_NAME if self.state_dir else None)
 
     def read_auth_key(self) -> str:
-        """The key itself, out of its file if it is `file:PATH`. Raises ConfigError."""
+        """The key itself, out of its file if it is `file:PATH`; "" if there is none to be.
+
+        Raises ConfigError, for a blank key and an empty file too: whoever names a key wants to join without a person.
+        """
         if not self.auth_key.startswith("file:"):
+            if self.auth_key and not self.auth_key.strip():
+                raise ConfigError("auth_key", "[blank]", "wanted a key or file:PATH")
             return self.auth_key.strip()
-        path = Path(self.auth_key.removeprefix("file:")).expanduser()
+        name = self.auth_key.removeprefix("file:").strip()
+        if not name:
+            raise ConfigError("auth_key", "file:", "wanted file:PATH")
+        path = Path(name).expanduser()
         try:
-            return path.read_text(encoding="utf-8").strip()
+            key = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "is not text"
             raise ConfigError("auth_key", f"file:{path}", why or "cannot be read") from None
+        if not key:
+            raise ConfigError("auth_key", f"file:{path}", "the file is empty, wanted an auth key")
+        return key
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -105,7 +117,9 @@ class NodeConfig:
         raise ConfigError(
             "socks5_server",
             self.socks5_server,
-            "an open proxy beyond loopback needs socks5_user and socks5_password, or socks5_public_without_password",
+            "a proxy beyond loopback needs socks5_user and socks5_password (TAILBOX_SOCKS5_USER, "
+            "TAILBOX_SOCKS5_PASSWORD), or, open to everybody, socks5_public_without_password "
+            "(TAILBOX_SOCKS5_PUBLIC_WITHOUT_PASSWORD=true) besides",
         )
 
 
@@ -176,16 +190,14 @@ def container_settings(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _proxy_settings(environment: Mapping[str, str]) -> dict[str, Any]:
-    """One port serves both proxies. Containers listen on every address by custom, so the variable counts as consent."""
+    """One port serves both proxies. An address beyond loopback is no consent to an open proxy: that is asked twice."""
     socks = environment.get("TS_SOCKS5_SERVER", "")
     http = environment.get("TS_OUTBOUND_HTTP_PROXY_LISTEN", "")
     if socks and http and socks != http:
         raise ConfigError(
             "TS_OUTBOUND_HTTP_PROXY_LISTEN", http, "wanted the address of TS_SOCKS5_SERVER: one port serves both"
         )
-    if not (socks or http):
-        return {}
-    return {"socks5_server": socks or http, "socks5_public_without_password": True}
+    return {"socks5_server": socks or http} if socks or http else {}
 
 
 _UP_FLAGS = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tailbox.cli.node_settings import resolve_node
 from tailbox.errors import ConfigError
 from tailbox.node.config import NodeConfig
 
@@ -66,6 +67,26 @@ def test_auth_keys_may_lie_in_a_file(tmp_path: Path) -> None:
     assert NodeConfig(auth_key=" tskey ").read_auth_key() == "tskey"
     with pytest.raises(ConfigError, match="No such file"):
         NodeConfig(auth_key=f"file:{tmp_path / 'none'}").read_auth_key()
+    (tmp_path / "empty").write_text("\n")
+    for blank in (f"file:{tmp_path / 'empty'}", "file:", "  "):
+        with pytest.raises(ConfigError, match="wanted"):
+            NodeConfig(auth_key=blank).read_auth_key()
+    assert NodeConfig().read_auth_key() == ""
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1055", ":1055", "[::]:1055", "192.0.2.1:1055"])
+@pytest.mark.parametrize("variable", ["TS_SOCKS5_SERVER", "TS_OUTBOUND_HTTP_PROXY_LISTEN"])
+def test_a_containers_proxy_beyond_loopback_is_asked_for_twice(variable: str, address: str) -> None:
+    def resolved(**more: str) -> NodeConfig:
+        return resolve_node({}, {variable: address, **more}, flags={})
+
+    with pytest.raises(ConfigError, match="TAILBOX_SOCKS5_PUBLIC_WITHOUT_PASSWORD=true"):
+        resolved()
+    with pytest.raises(ConfigError):
+        resolved(TAILBOX_SOCKS5_PUBLIC_WITHOUT_PASSWORD="false")
+    assert resolved(TAILBOX_SOCKS5_PUBLIC_WITHOUT_PASSWORD="true").socks5_server == address
+    with_password = resolved(TAILBOX_SOCKS5_USER="u", TAILBOX_SOCKS5_PASSWORD="p")
+    assert (with_password.socks5_user, with_password.socks5_public_without_password) == ("u", False)
 
 
 def test_the_official_images_variables() -> None:
@@ -78,8 +99,8 @@ def test_the_official_images_variables() -> None:
             "TS_ROUTES": "10.0.0.0/8,192.168.0.0/16",
             "TS_ACCEPT_DNS": "false",
             "TS_USERSPACE": "true",
-            "TS_SOCKS5_SERVER": ":1055",
-            "TS_OUTBOUND_HTTP_PROXY_LISTEN": ":1055",
+            "TS_SOCKS5_SERVER": "127.0.0.1:1055",
+            "TS_OUTBOUND_HTTP_PROXY_LISTEN": "127.0.0.1:1055",
             "TS_EXTRA_ARGS": "--login-server=http://coord:8080 --advertise-tags tag:a,tag:b --shields-up",
             "TS_TAILSCALED_EXTRA_ARGS": "--port 41641",
             "TS_ENABLE_HEALTH_CHECK": "1",
@@ -91,7 +112,7 @@ def test_the_official_images_variables() -> None:
     assert config.advertise_routes == ("10.0.0.0/8", "192.168.0.0/16")
     assert (config.accept_dns, config.shields_up, config.listen_port) == (False, True, 41641)
     assert (config.login_server, config.advertise_tags) == ("http://coord:8080", ("tag:a", "tag:b"))
-    assert (config.socks5_server, config.metrics_listen) == (":1055", "[::]:9002")
+    assert (config.socks5_server, config.metrics_listen) == ("127.0.0.1:1055", "[::]:9002")
     assert NodeConfig.from_environment({"TS_ROUTES": "", "TS_AUTH_KEY": "old"}).auth_key == "old"
     assert NodeConfig.from_environment({"TS_HEALTHCHECK_ADDR_PORT": ":1"}).metrics_listen == ":1"
     assert NodeConfig.from_environment({"TS_DEBUG_ALWAYS_USE_DERP": "1"}).always_relay
