@@ -84,6 +84,12 @@ class RealProcess:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def stop(self) -> None:
+        """SIGTERM, and its end."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(10)
+
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()

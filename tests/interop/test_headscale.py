@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_headscale_knows_our_node(tailnet: HeadscaleTailnet) -> None:
 def test_our_node_pings_the_real_one(tailnet: HeadscaleTailnet, kind: str) -> None:
     wait_for("the real node is known", lambda: tailnet.ours.peer("real"))
     for address in tailnet.real.addresses:
-        wait_for(f"{kind} pong of {address}", lambda at=address: not tailnet.ours.ping(at, kind).get("Err"))
+        wait_for(f"{kind} pong of {address}", partial(is_answered, tailnet.ours, address, kind))
 
 
 @pytest.mark.parametrize("kind", ["--tsmp=false", "--tsmp", "--icmp"])
@@ -214,13 +215,21 @@ def test_a_deleted_node_is_forgotten_by_its_peers(tailnet: HeadscaleTailnet) -> 
     headscale = tailnet.headscale
     tailnet.lab.our_node("deleted", headscale.url, tailnet.key, extra=headscale.trusts)
     for node in (tailnet.real, tailnet.ours):
-        wait_for(f"{node.name} knows it", lambda node=node: node.peer("deleted"))
+        wait_for(f"{node.name} knows it", partial(node.peer, "deleted"))
     headscale.command("nodes", "delete", f"--identifier={headscale.nodes()['deleted']['id']}", "--force")
     for node in (tailnet.real, tailnet.ours):
-        wait_for(f"{node.name} forgot it", lambda node=node: not node.peer("deleted"))
+        wait_for(f"{node.name} forgot it", partial(is_unknown, node, "deleted"))
 
 
 def test_headscale_complains_about_nothing(tailnet: HeadscaleTailnet) -> None:
     assert tailnet.headscale.is_alive
     complaints = [line for line in tailnet.headscale.log.splitlines() if " ERR " in line or " WRN " in line]
     assert [line for line in complaints if not any(known in line for known in EXPLAINED)] == []
+
+
+def is_answered(node: NodeProcess, address: str, kind: str) -> bool:
+    return not node.ping(address, kind).get("Err")
+
+
+def is_unknown(node: NodeProcess | RealNode, name: str) -> bool:
+    return not node.peer(name)
