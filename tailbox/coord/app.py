@@ -49,6 +49,8 @@ from tailbox.runtime.supervisor import Supervisor, TaskFailed
 from tailbox.runtime.system import SystemClock, SystemRandom
 from tailbox.wire.keys import NodePublicKey
 
+NO_RELAY = "the DERP map has no region: clients cannot leave the state Starting"  # ipn/ipnlocal/local.go
+
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +66,8 @@ async def open_coord(
     `is_inline`: no threads, for virtual time. Whoever does not enter the service's lifespan calls `close`.
     """
     derp_map = load_derp_map(config)
+    if not derp_map.regions:
+        log.warning(NO_RELAY)
     clock, random = clock or SystemClock(), random or SystemRandom()
     try:
         coordinator = await Coordinator.open(config.state_directory, clock=clock, random=random, is_inline=is_inline)
@@ -113,7 +117,12 @@ class Coord:
         self._noise = NoiseEndpoint(
             coordinator.secrets.noise_key, machine_application(machine), random=random, clock=clock
         )
-        self.metrics.watch(nodes=lambda: float(len(coordinator.tailnet.nodes)), nodes_online=self._online)
+        self._relay_regions = len(renderer.derp_map.regions or {})
+        self.metrics.watch(
+            nodes=lambda: float(len(coordinator.tailnet.nodes)),
+            nodes_online=self._online,
+            store_failures=lambda: float(coordinator.store_state.failures),
+        )
         self.service = Service(
             name="coord",
             routes=self._routes(random),
@@ -203,7 +212,17 @@ class Coord:
         return float(sum(node.is_online for node in self.coordinator.tailnet.nodes.values()))
 
     def _health(self) -> Health:
-        return Health(details={"nodes": len(self.coordinator.tailnet.nodes), "map_streams": len(self._streams)})
+        """Unhealthy while changes cannot be stored: nobody can join then. Why is for the log, not for anybody."""
+        can_store = self.coordinator.store_state.problem is None
+        details: dict[str, str | int | float | bool] = {
+            "nodes": len(self.coordinator.tailnet.nodes),
+            "map_streams": len(self._streams),
+            "relay_regions": self._relay_regions,
+            "can_store": can_store,
+        }
+        if not self._relay_regions:
+            details["warning"] = NO_RELAY
+        return Health(is_healthy=can_store, details=details)
 
 
 async def _to_console(_request: Request) -> Response:

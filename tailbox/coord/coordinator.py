@@ -130,6 +130,11 @@ class Coordinator:
         return self._sequence
 
     @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called: nothing can change any more."""
+        return self._is_closed
+
+    @property
     def store_state(self) -> StoreState:
         """How writing to disk goes."""
         return self._store.state
@@ -145,17 +150,10 @@ class Coordinator:
         before = self._newest
         outcome = command(before, now_unix_s)
         rows = touched_rows(before, outcome.tailnet, outcome.change) if outcome.change.touches_rows else ()
-        self._newest = outcome.tailnet
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        is_journaled = bool(rows or outcome.change.events)
-        applied = _Applied(outcome, future, not is_journaled, is_journaled)
-        self._waiting.append(applied)  # type: ignore[arg-type]  # the queue only finishes and fails them
-        if not is_journaled:
-            self._settle()
-        else:
-            transaction = Transaction(now_unix_s, actor, outcome.change.events, rows, self._generation)
-            self._store.save(transaction, self._done_callback(applied))
-        return await future
+        if not rows and not outcome.change.events:
+            return await self._enqueue(outcome, None)
+        transaction = Transaction(now_unix_s, actor, outcome.change.events, rows, self._generation)
+        return await self._enqueue(outcome, transaction)
 
     @contextmanager
     def subscribe(self) -> Iterator[ChangeSubscription]:
@@ -179,6 +177,8 @@ class Coordinator:
         """Keep house for ever: expiries, ephemeral nodes, pending logins, presence."""
         with self.subscribe() as changes:
             while True:
+                if self.store_state.problem is not None:
+                    await self._try_disk()
                 due = next_due_unix_s(self._tailnet)
                 if due is not None and due <= self.clock.unix_time():
                     await self.apply(keep_house)
@@ -196,6 +196,23 @@ class Coordinator:
     async def _read(self, read: Callable[[], R]) -> R:
         """In a thread, since a commit may be under way."""
         return read() if self._store.is_inline else await asyncio.to_thread(read)
+
+    async def _try_disk(self) -> None:
+        """Write an empty entry, to see whether the disk is well again. Raises StoreFailed."""
+        outcome = Outcome(self._newest, NO_CHANGE, None)
+        await self._enqueue(outcome, Transaction(self.clock.unix_time(), SYSTEM, (), (), self._generation))
+
+    def _enqueue(self, outcome: Outcome[R], transaction: Transaction | None) -> asyncio.Future[R]:
+        """Take the outcome as the newest; the future is its result, once it is stored with all before it."""
+        self._newest = outcome.tailnet
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        applied = _Applied(outcome, future, is_stored=transaction is None, is_journaled=transaction is not None)
+        self._waiting.append(applied)  # type: ignore[arg-type]  # the queue only finishes and fails them
+        if transaction is None:
+            self._settle()
+        else:
+            self._store.save(transaction, self._done_callback(applied))
+        return future
 
     async def _wait_until_due(self, changes: ChangeSubscription) -> None:
         """Until something is due, or a change may have made it so."""

@@ -16,6 +16,9 @@ class CoordMetrics:
         self.registry = registry or CollectorRegistry()
         self.nodes = Gauge("tailbox_nodes", "Nodes of the tailnet.", registry=self.registry)
         self.nodes_online = Gauge("tailbox_nodes_online", "Nodes with an open map stream.", registry=self.registry)
+        self.store_failures = Gauge(
+            "tailbox_store_failures", "Commits that failed since the start.", registry=self.registry
+        )
         self.map_streams = Gauge("tailbox_map_streams", "Open map streams.", registry=self.registry)
         self.map_messages = Counter(
             "tailbox_map_messages", "Map messages sent, by kind.", ["kind"], registry=self.registry
@@ -41,7 +44,10 @@ class CoordMetrics:
             registry=self.registry,
         )
 
-    def watch(self, *, nodes: Callable[[], float], nodes_online: Callable[[], float]) -> None:
-        """Read the two gauges from the snapshot whenever somebody asks."""
+    def watch(
+        self, *, nodes: Callable[[], float], nodes_online: Callable[[], float], store_failures: Callable[[], float]
+    ) -> None:
+        """Read these gauges from the coordinator whenever somebody asks."""
         self.nodes.set_function(nodes)
         self.nodes_online.set_function(nodes_online)
+        self.store_failures.set_function(store_failures)

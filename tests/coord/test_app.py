@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from tailbox.coord.app import open_coord
 from tailbox.coord.config import CoordConfig
 from tailbox.errors import ConfigError
 from tailbox.randomness import SeededRandom
+from tailbox.runtime.status_routes import Health
 
 if TYPE_CHECKING:
     from tests.coord.conftest import Lab
@@ -87,12 +89,47 @@ async def test_relays_learn_whom_we_know(lab: Lab) -> None:
 async def test_health_and_metrics_count(lab: Lab) -> None:
     await lab.add_node()
     await lab.tool().get("/api/v2/whoami")
-    assert lab.coord.service.health().details == {"nodes": 1, "map_streams": 0}
+    assert lab.coord.service.health() == Health(
+        details={"nodes": 1, "map_streams": 0, "relay_regions": 1, "can_store": True}
+    )
     registry = lab.coord.metrics.registry
     assert registry.get_sample_value("tailbox_nodes") == 1
     assert registry.get_sample_value("tailbox_nodes_online") == 0
     labels = {"route": "/v2/whoami", "method": "GET", "status": "200"}
     assert registry.get_sample_value("tailbox_http_requests_total", labels) == 1
+
+
+async def test_a_tailnet_without_relays_is_warned_of(config: CoordConfig, caplog: pytest.LogCaptureFixture) -> None:
+    coord = await open_coord(replace(config, relay=None), clock=ManualClock(), random=SeededRandom(1))
+    health = coord.service.health()
+    await coord.close()
+    assert health.is_healthy
+    assert health.details["relay_regions"] == 0
+    assert "DERP map" in str(health.details["warning"])
+    assert "DERP map" in caplog.text
+
+
+async def test_a_disk_that_refuses_is_a_503_and_an_ill_health_until_it_recovers(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailbox.coord.coordinator.HOUSEKEEPING_MIN_S", 0.01)
+    monkeypatch.setattr("tailbox.coord.coordinator.HOUSEKEEPING_MAX_S", 0.01)
+    monkeypatch.setattr("tailbox.runtime.supervisor.FIRST_DELAY_S", 0.01)
+    node = await lab.add_node()
+    connection = lab.coord.coordinator._store._connection
+    connection.execute("PRAGMA query_only = ON")  # every write fails, as on a file system remounted read-only
+    answer = await lab.tool().post(f"/api/v2/device/{node.id}/name", json={"name": "other"})
+    assert (answer.status_code, answer.json()) == (503, {"message": "the change could not be stored"})
+    health = lab.coord.service.health()
+    assert (health.is_healthy, health.details["can_store"]) == (False, False)
+    failures = lab.coord.metrics.registry.get_sample_value("tailbox_store_failures")
+    assert failures is not None
+    assert failures >= 1
+    connection.execute("PRAGMA query_only = OFF")
+    async with asyncio.timeout(5):
+        while not lab.coord.service.health().is_healthy:  # noqa: ASYNC110  # nobody tells of it
+            await asyncio.sleep(0.01)
+    assert lab.coord.coordinator.tailnet.nodes[node.id].name == "alpha"
 
 
 async def test_the_key_of_the_control_channel_is_served(lab: Lab) -> None:

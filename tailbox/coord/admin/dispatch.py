@@ -21,6 +21,7 @@ from tailbox.coord.admin.openapi import openapi_document
 from tailbox.coord.admin.operation import Access, Call, Operation, read_body
 from tailbox.coord.admin.pages import new_nonce
 from tailbox.coord.admin.security_headers import SecurityHeaders
+from tailbox.coord.store.tailnet_store import StoreFailed
 from tailbox.errors import NotFound, RequestError, Unauthorized
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -69,6 +70,8 @@ def _endpoint(operation: Operation, context: AdminContext) -> Endpoint:
             response = response_for(error)
         except ClientDisconnect:
             response = error_response(400, "the request ended early")
+        except StoreFailed:  # logged where it happened
+            response = error_response(503, "the change could not be stored")
         except Exception as error:  # a bug of ours: the caller learns no more than that
             log.error("request failed", extra={"operation": operation.name}, exc_info=error)
             response = error_response(500, "internal error")

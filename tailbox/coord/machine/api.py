@@ -8,7 +8,7 @@
 | anything else | 404 |
 
 A body that does not decode is 400; a node key that is not this machine's is 404, as headscale has it. Registrations are
-counted by machine, and above the limit answered 429 with Retry-After.
+counted by machine, and above the limit answered 429 with Retry-After. What cannot be stored is 503.
 Source: control.md §4.2, §5, §6; headscale hscontrol/{noise,auth,poll}.go.
 """
 
@@ -36,9 +36,10 @@ from tailbox.coord.core.checkin import check_in
 from tailbox.coord.core.presence import close_session, open_session
 from tailbox.coord.core.registration import Answer, Registrar
 from tailbox.coord.machine.login_waits import LoginWaits
-from tailbox.coord.machine.map_streams import MapStreams, StreamEnd
+from tailbox.coord.machine.map_streams import MapStream, MapStreams, StreamEnd
 from tailbox.coord.machine.netmap_renderer import NetmapRenderer
 from tailbox.coord.metrics import CoordMetrics
+from tailbox.coord.store.tailnet_store import StoreFailed
 from tailbox.errors import Invalid, Malformed, NotFound
 from tailbox.wire.control.framing import encode_frame
 from tailbox.wire.control.json import decode, encode
@@ -48,6 +49,7 @@ from tailbox.wire.keys import MachinePublicKey
 
 MAX_BODY_BYTES = 1024 * 1024  # headscale reads as much
 REGISTER_BURST, REGISTERS_PER_MINUTE = 30, 30.0  # ours: per machine; a client retries every 30 s at most
+LEAVE_RETRY_S = 1.0  # ours: while the end of a stream cannot be stored
 NOT_OFFERED = (
     ("POST", "/machine/set-dns"),
     ("POST", "/machine/id-token"),
@@ -93,6 +95,7 @@ def machine_application(context: MachineContext) -> ASGIApp:
             Invalid: _bad_request,
             Malformed: _bad_request,
             NotFound: _not_found,
+            StoreFailed: _unavailable,
             TooManyRequests: _too_many,
         },
     )
@@ -168,30 +171,38 @@ class MapStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Presence is counted by streams: one that is replaced closes after its successor has opened."""
-        context = self._context
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        stream = context.streams.open(self._node_id)
+        stream = self._context.streams.open(self._node_id)
+        why, is_counted = StreamEnd.CLIENT_LEFT, True
         try:
-            await context.coordinator.apply(partial(open_session, node_id=self._node_id))
-        except NotFound:  # deleted a moment ago
-            context.streams.close(stream)
-            await send({"type": "http.response.body", "body": b""})
-            return
-        why = StreamEnd.CLIENT_LEFT
-        try:
-            async with _disconnect_of(receive, on_disconnect=stream.leave):
-                why = await context.streams.run(
-                    stream,
-                    context.renderer.for_node(self._node_id),
-                    partial(self._write, send),
-                    wants_keep_alive=self._wanted.keep_alive,
-                )
+            await self._context.coordinator.apply(partial(open_session, node_id=self._node_id))
+            why = await self._run(stream, receive, send)
+        except (NotFound, StoreFailed):  # deleted a moment ago; or the disk is full, and the client comes back
+            is_counted = False
         finally:
-            context.streams.close(stream)
-            # Also when this task is cancelled: a node must not stay online for ever.
-            await asyncio.shield(context.coordinator.apply(partial(close_session, node_id=self._node_id)))
+            self._context.streams.close(stream)
+            if is_counted:  # also when this task is cancelled: a node must not stay online for ever
+                await asyncio.shield(self._leave())
         if why is not StreamEnd.SLOW_READER:  # who takes nothing would not take the end either: the stream is reset
             await send({"type": "http.response.body", "body": b""})
+
+    async def _run(self, stream: MapStream, receive: Receive, send: Send) -> StreamEnd:
+        async with _disconnect_of(receive, on_disconnect=stream.leave):
+            return await self._context.streams.run(
+                stream,
+                self._context.renderer.for_node(self._node_id),
+                partial(self._write, send),
+                wants_keep_alive=self._wanted.keep_alive,
+            )
+
+    async def _leave(self) -> None:
+        """Until it is stored, unless the coordinator closes: it starts with everybody offline."""
+        coordinator = self._context.coordinator
+        while not coordinator.is_closed:
+            try:
+                return await coordinator.apply(partial(close_session, node_id=self._node_id))
+            except StoreFailed:
+                await asyncio.sleep(LEAVE_RETRY_S)
 
     async def _write(self, send: Send, payload: bytes) -> None:
         frame = encode_frame(payload, compress=self._wanted.compress == ZSTD)
@@ -248,6 +259,11 @@ async def _bad_request(_request: Request, error: Exception) -> Response:
 
 async def _not_found(_request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"{error}\n", 404)
+
+
+async def _unavailable(_request: Request, _error: Exception) -> Response:
+    """Not an `Error`, which would end `tailscale up`: clients try again on their own."""
+    return PlainTextResponse("the change could not be stored\n", 503)
 
 
 async def _too_many(_request: Request, error: Exception) -> Response:

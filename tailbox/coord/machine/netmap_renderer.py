@@ -22,6 +22,7 @@ class NetmapRenderer:
     """Makes renderers for nodes."""
 
     def __init__(self, coordinator: Coordinator, derp_map: DERPMap) -> None:
+        self.derp_map = derp_map
         self._coordinator = coordinator
         self._cartographer = Cartographer(derp_map=derp_map)
 

@@ -250,3 +250,33 @@ async def test_stopping_ends_streams_and_held_registrations(lab: Lab) -> None:
     lab.coord._waits.close()
     await poll.done()
     assert json.loads((await held.done()).body)["AuthURL"] == url
+
+
+async def test_a_stream_that_ends_while_the_disk_is_full_still_takes_its_node_offline(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailbox.coord.machine.api.LEAVE_RETRY_S", 0.01)
+    node = await lab.add_node()
+    connection = lab.coord.coordinator._store._connection
+    async with polling(lab) as stream:
+        await stream.messages(1)
+        assert lab.coord.coordinator.tailnet.nodes[node.id].sessions == 1
+        connection.execute("PRAGMA query_only = ON")
+        stream.leave()
+        await asyncio.sleep(0.05)
+        assert not stream.task.done()
+        connection.execute("PRAGMA query_only = OFF")
+    assert lab.coord.coordinator.tailnet.nodes[node.id].sessions == 0
+    assert len(lab.coord._streams) == 0
+
+
+async def test_what_cannot_be_stored_makes_clients_come_back(lab: Lab) -> None:
+    await lab.add_node()
+    connection = lab.coord.coordinator._store._connection
+    connection.execute("PRAGMA query_only = ON")
+    async with polling(lab) as stream:
+        pass
+    assert (stream.status, stream.body, len(lab.coord._streams)) == (200, b"", 0)
+    update = {"Version": 113, "NodeKey": NODE.text, "OmitPeers": True, "DiscoKey": "discokey:" + "d" * 64}
+    assert (await ask(lab, "/machine/map", update).done()).status == 503
+    connection.execute("PRAGMA query_only = OFF")
