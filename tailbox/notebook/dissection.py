@@ -92,7 +92,14 @@ def _carrier(point: str, data: bytes, path: str, peer: NodePublicKey | None) -> 
         ("for" if is_sent else "from", peer.short() if peer is not None else "?"),
         ("carried in", "a TCP connection to the relay, inside TLS"),
     )
-    return Layer("DERP", f"relayed by region {region}", fields, data)
+    return Layer("DERP", f"relayed by region {region}", fields, _derp_frame(is_sent, data, peer))
+
+
+def _derp_frame(is_sent: bool, packet: bytes, peer: NodePublicKey | None) -> bytes:
+    """The frame as the relay connection carries it. The tap sits before it, so it is made again here."""
+    if peer is None:
+        return packet
+    return (derp.SendPacket(peer, packet) if is_sent else derp.RecvPacket(peer, packet)).encode()
 
 
 def _wireguard(data: bytes) -> Layer:

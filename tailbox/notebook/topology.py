@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 RADIUS = 140
 CENTRE = 200
+LEGEND_BELOW = 84  # under the lowest node and its label
+LABEL_BESIDE_RELAY = 44
 DIRECT_COLOUR = "#2aa35b"
 RELAYED_COLOUR = "#d98a1f"
 NO_PATH_COLOUR = "#9aa3b0"
@@ -37,25 +39,30 @@ class Edge:
     latency_ms: float | None = None
 
     @property
+    def is_relayed(self) -> bool:
+        return self.path.startswith("relayed")
+
+    @property
     def colour(self) -> str:
         if self.path.startswith("direct"):
             return DIRECT_COLOUR
-        return RELAYED_COLOUR if self.path.startswith("relayed") else NO_PATH_COLOUR
+        return RELAYED_COLOUR if self.is_relayed else NO_PATH_COLOUR
 
 
 def draw(nodes: Sequence[NodeMark], edges: Sequence[Edge], *, relay: str) -> str:
     """An SVG picture. Relayed edges run through the relay in the middle, direct ones straight."""
     places = {node.name: _place(index, len(nodes)) for index, node in enumerate(nodes)}
     known = [edge for edge in edges if edge.source in places and edge.target in places]
+    legend_y = max((y for _, y in places.values()), default=CENTRE) + LEGEND_BELOW
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * CENTRE} {2 * CENTRE + 30}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * CENTRE} {legend_y + 16:.0f}" '
         f'width="440" role="img" aria-label="Topology of the tailnet" font-family="system-ui, sans-serif">'
     ]
     parts += [_edge(edge, places) for edge in known]
     parts.append(_relay(relay))
     parts += [_node(node, *places[node.name]) for node in nodes]
     parts += [_edge_label(edge, places) for edge in known if edge.path]
-    parts.append(_legend())
+    parts.append(_legend(legend_y))
     parts.append("</svg>")
     return "".join(parts)
 
@@ -70,7 +77,8 @@ def _edge(edge: Edge, places: dict[str, tuple[float, float]]) -> str:
     label = f"{edge.source} → {edge.target}: {edge.path or 'no path yet'}"
     if edge.latency_ms is not None:
         label += f", {edge.latency_ms:.1f} ms"
-    bend = f"Q {CENTRE} {CENTRE}" if edge.path.startswith("relayed") else "L"
+    # A quadratic curve through the relay: its control point is the middle of the straight line, mirrored there.
+    bend = f"Q {2 * CENTRE - (x1 + x2) / 2:.1f} {2 * CENTRE - (y1 + y2) / 2:.1f}" if edge.is_relayed else "L"
     dashes = "" if edge.path else ' stroke-dasharray="4 5"'
     return (
         f'<path d="M {x1:.1f} {y1:.1f} {bend} {x2:.1f} {y2:.1f}" fill="none" stroke="{edge.colour}" '
@@ -79,13 +87,13 @@ def _edge(edge: Edge, places: dict[str, tuple[float, float]]) -> str:
 
 
 def _edge_label(edge: Edge, places: dict[str, tuple[float, float]]) -> str:
-    """Beside the middle of a straight edge, halfway of a bent one: the latency, or only the kind of path."""
+    """The latency, or only the kind of path: beside a straight edge, or beside the relay that a bent one crosses."""
     (x1, y1), (x2, y2) = places[edge.source], places[edge.target]
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    if edge.path.startswith("relayed"):  # the middle of a quadratic curve
-        x, y = (x + CENTRE) / 2, (y + CENTRE) / 2
-    away = math.hypot(x - CENTRE, y - CENTRE) or 1.0
-    x, y = x + 16 * (x - CENTRE) / away, y + 16 * (y - CENTRE) / away
+    x, y = (x1 + x2) / 2 - CENTRE, (y1 + y2) / 2 - CENTRE
+    distance = math.hypot(x, y)
+    wanted = LABEL_BESIDE_RELAY if edge.is_relayed else distance + 20
+    scale = wanted / distance if distance > 1 else 0.0
+    x, y = CENTRE + scale * x, CENTRE + scale * y + (0 if scale else -28)
     text = edge.path.partition(" ")[0]
     if edge.latency_ms is not None:
         text = f"{edge.latency_ms:.1f} ms"
@@ -106,17 +114,17 @@ def _relay(name: str) -> str:
 
 def _node(node: NodeMark, x: float, y: float) -> str:
     fill = "#2f5bd7" if node.state == "Running" else "#9aa3b0"
+    label_y = y - 38 if y < CENTRE else y + 46  # outside, where no edge runs
     return (
         f'<g><circle cx="{x:.1f}" cy="{y:.1f}" r="30" fill="{fill}"/>'
         f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" font-size="13" fill="#fff">'
         f"{html.escape(node.name)}</text>"
-        f'<text x="{x:.1f}" y="{y + 46:.1f}" text-anchor="middle" font-size="11" style="fill:{TEXT_COLOUR}">'
+        f'<text x="{x:.1f}" y="{label_y:.1f}" text-anchor="middle" font-size="11" style="fill:{TEXT_COLOUR}">'
         f"{html.escape(node.address or node.state)}</text></g>"
     )
 
 
-def _legend() -> str:
-    y = 2 * CENTRE + 18
+def _legend(y: float) -> str:
     entries = (("direct", DIRECT_COLOUR), ("relayed", RELAYED_COLOUR), ("no path yet", NO_PATH_COLOUR))
     return "".join(
         f'<circle cx="{30 + 110 * i}" cy="{y}" r="6" fill="{colour}"/>'

@@ -29,17 +29,19 @@ class TraceView:
         self.with_disco = widgets.Checkbox(True, description="show disco", indent=False)
         self.follow = widgets.Button(description="Follow last request", icon="arrow-right")
         self.clear = widgets.Button(description="Clear", icon="trash")
-        self.steps = widgets.Select(options=[], rows=18, layout=widgets.Layout(width="420px"))
-        self.layers = widgets.HTML(note_markup(HINT), layout=widgets.Layout(flex="1 1 420px", min_width="0"))
+        self.steps = widgets.Select(options=[], rows=11, layout=widgets.Layout(width="auto"))
+        self.layers = widgets.HTML(note_markup(HINT))
         self._connect()
         room.refresher.watch(self.steps, self.update)
 
     def box(self) -> widgets.Widget:
-        narrow = widgets.Layout(width="130px")
-        self.with_disco.layout = self.recording.layout = self.clear.layout = narrow
-        bar = widgets.HBox([self.recording, self.follow, self.clear, self.with_disco])
-        split = widgets.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="0 16px")
-        return widgets.VBox([bar, widgets.HBox([self.steps, self.layers], layout=split)])
+        for part in (self.recording, self.clear, self.with_disco):
+            part.layout = widgets.Layout(width="130px")
+        self.follow.layout = widgets.Layout(width="190px")
+        bar = widgets.HBox(
+            [self.recording, self.follow, self.clear, self.with_disco], layout=widgets.Layout(align_items="center")
+        )
+        return widgets.VBox([bar, self.steps, self.layers])
 
     def update(self) -> None:
         """Show what is new; the chosen step stays chosen."""

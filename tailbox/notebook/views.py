@@ -86,7 +86,7 @@ def _node_row(room: Classroom, name: str, said: widgets.HTML) -> widgets.Widget:
     leave = widgets.Button(description="Leave", layout=widgets.Layout(width="90px"))
     join.on_click(lambda _button: _perform(room, said, f"{name} joins", lambda: room.join(name)))
     leave.on_click(lambda _button: _perform(room, said, f"{name} leaves", lambda: room.leave(name)))
-    return widgets.HBox([label, join, leave])
+    return widgets.HBox([label, join, leave], layout=widgets.Layout(align_items="center"))
 
 
 def _firewall_row(room: Classroom, said: widgets.HTML) -> widgets.Widget:
@@ -94,7 +94,8 @@ def _firewall_row(room: Classroom, said: widgets.HTML) -> widgets.Widget:
     switch = widgets.ToggleButtons(
         options=[("Closed", True), ("Open", False)],
         value=room.firewall.is_closed,
-        style=widgets.ToggleButtonsStyle(button_width="88px"),
+        style=widgets.ToggleButtonsStyle(button_width="90px"),
+        tooltips=["drop UDP between nodes", "let it through"],
     )
 
     def turn(_change: object) -> None:
@@ -106,7 +107,7 @@ def _firewall_row(room: Classroom, said: widgets.HTML) -> widgets.Widget:
         )
 
     switch.observe(turn, "value")
-    return widgets.HBox([label, switch])
+    return widgets.HBox([label, switch], layout=widgets.Layout(align_items="center"))
 
 
 def _traffic_rows(room: Classroom, said: widgets.HTML) -> list[widgets.Widget]:
@@ -159,7 +160,7 @@ def _state_label(room: Classroom, name: str) -> str:
 
 def _firewall_label(room: Classroom) -> str:
     dropped = room.firewall.dropped_datagrams
-    return f'<div style="{FONT};{TEXT}"><b>Firewall</b> {dropped} datagrams dropped</div>'
+    return f'<div style="{FONT};{TEXT}"><b>Firewall</b> dropped {dropped}</div>'
 
 
 def _refreshed(room: Classroom, render: Callable[[], str], **layout: str) -> widgets.HTML:

@@ -11,7 +11,11 @@ from tailbox.node.core.tap import TapPoint
 from tailbox.notebook.dissection import dissect, hex_dump
 from tailbox.notebook.packet_trace import MAX_ENTRY_BYTES, PacketTrace
 from tailbox.notebook.topology import Edge, NodeMark, draw
+from tailbox.wire.addresses import Endpoint
+from tailbox.wire.derp import RecvPacket, SendPacket
+from tailbox.wire.disco import CallMeMaybe, Ping, Pong, UnknownMessage
 from tailbox.wire.ip import Protocol, build_packet
+from tailbox.wire.keys import NodePublicKey
 from tailbox.wire.tcp import TcpFlag, TcpSegment
 from tailbox.wire.wireguard import TransportData
 
@@ -85,14 +89,14 @@ def test_nothing_is_kept_while_not_recording_and_little_of_long_trains() -> None
     trace = PacketTrace(capacity=2)
     tap = trace.tap_for("alpha")
     tap.record(TapPoint.PACKET_SENT, None, PACKET, detail="", now=0.0)
-    assert trace.entries == ()
+    assert len(trace.entries) == 0
     trace.is_recording = True
     for number in range(3):
         tap.record(TapPoint.PACKET_SENT, None, memoryview(bytes(60_000)), detail="", now=float(number))
     assert [entry.number for entry in trace.entries] == [2, 3]
     assert len(trace.entries[0].data) == MAX_ENTRY_BYTES
     trace.clear()
-    assert trace.entries == ()
+    assert len(trace.entries) == 0
 
 
 def test_the_picture_escapes_names_and_colours_edges() -> None:
@@ -105,3 +109,57 @@ def test_the_picture_escapes_names_and_colours_edges() -> None:
     assert picture.count("<path") == 1
     assert "#2aa35b" in picture
     assert "1.5 ms" in picture
+
+
+def test_relayed_edges_run_through_the_relay() -> None:
+    nodes = [NodeMark(name, "Running") for name in ("a", "b", "c")]
+    picture = draw(nodes, [Edge("a", "b", "relayed by home"), Edge("b", "c", "")], relay="relay")
+    assert " Q " in picture
+    assert ">relayed</text>" in picture
+    assert "stroke-dasharray" in picture
+
+
+def test_each_layer_shows_once_in_the_order_of_the_way() -> None:
+    sent, received = recorded().steps()
+    assert [layer.name for layer in sent.layers()] == ["Application", "TCP", "IPv4", "WireGuard", "DERP"]
+    assert [layer.name for layer in received.layers()] == ["DERP", "WireGuard", "Filter", "IPv4", "TCP", "Application"]
+
+
+def test_a_journey_joins_the_two_ends_of_the_same_sealed_bytes() -> None:
+    trace = recorded()
+    sent, received = trace.steps()
+    assert trace.journey(sent).steps == trace.journey(received).steps == (sent, received)
+    assert trace.follow("GET /").carrier == "derp-900"
+    assert "<details" in trace.follow("GET /")._repr_html_()
+
+
+def test_what_nodes_do_in_between_does_not_tear_a_step_apart() -> None:
+    trace = PacketTrace()
+    trace.is_recording = True
+    alpha, beta = trace.tap_for("alpha"), trace.tap_for("beta")
+    alpha.record(TapPoint.APPLICATION_SENT, None, REQUEST, detail="", now=1.0)
+    beta.record(TapPoint.PACKET_RECEIVED, None, PACKET, detail="", now=1.001)
+    alpha.record(TapPoint.PACKET_SENT, None, PACKET, detail="", now=1.002)
+    assert [(step.node, len(step.entries)) for step in trace.steps()] == [("alpha", 2), ("beta", 1)]
+
+
+def test_relayed_packets_show_the_frame_that_carries_them() -> None:
+    peer = NodePublicKey(bytes(range(32)))
+    [carrier, _] = dissect(TapPoint.WIREGUARD_SENT, SEALED, "derp-900", peer)
+    assert carrier.data == SendPacket(peer, SEALED).encode()
+    [carrier, _] = dissect(TapPoint.WIREGUARD_RECEIVED, SEALED, "derp-900", peer)
+    assert carrier.data == RecvPacket(peer, SEALED).encode()
+
+
+def test_disco_messages_are_told_in_words() -> None:
+    seen = Endpoint.parse("192.0.2.1:41641")
+    told = [
+        dissect(TapPoint.DISCO_MESSAGE_SENT, message.encode(), "derp-900")[0].summary
+        for message in (Ping(bytes(12)), Pong(bytes(12), seen), CallMeMaybe((seen,)), UnknownMessage(9, 0, b""))
+    ]
+    assert told == [
+        "Ping: is this path open?",
+        "Pong: your ping came from 192.0.2.1:41641",
+        "CallMeMaybe: ping me at 1 addresses",
+        "a type that is not read here",
+    ]
