@@ -154,8 +154,9 @@ async def _until_ready(nodes: list[LabNode], stop: asyncio.Event) -> None:
 
 
 def _is_ready(node: LabNode, nodes: list[LabNode]) -> bool:
-    """Up, and the other one known: the command to paste works at once."""
-    return node.status.get("BackendState") == "Running" and bool(_peer_status(node, _other(node, nodes)))
+    """Up, and the other one known if it has started: the command to paste works at once."""
+    other = _other(node, nodes)
+    return node.status.get("BackendState") == "Running" and (other is node or bool(_peer_status(node, other)))
 
 
 def _introduce(tailnet: Tailnet, nodes: list[LabNode]) -> None:
