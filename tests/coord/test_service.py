@@ -51,7 +51,8 @@ async def test_a_node_joins_and_hears_of_changes_until_the_server_stops(
             [delta] = decoder.feed(await stream.read())
             assert json.loads(delta)["Node"]["Name"] == "renamed.tailnet.internal."
             health = (await browser.get("/healthz")).json()
-            assert health["services"]["coord"] == {"status": "ok", "nodes": 1, "map_streams": 1}
+            coord_health = {"status": "ok", "nodes": 1, "map_streams": 1, "relay_regions": 1, "can_store": True}
+            assert health["services"]["coord"] == coord_health
             assert "tailbox_map_streams 1.0" in (await browser.get("/metrics")).text
             async with asyncio.timeout(3):
                 await server.stop()
