@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from tailbox.errors import TailboxError
 from tailbox.notebook.markup import FONT, TEXT, note_markup, table_markup
+from tailbox.notebook.topology import NodeMark
 from tailbox.notebook.trace_view import trace_view
 
 if TYPE_CHECKING:
@@ -81,11 +82,18 @@ def netmap_table(room: Classroom, name: str) -> str:
 
 
 def _node_row(room: Classroom, name: str, said: widgets.HTML) -> widgets.Widget:
-    label = _refreshed(room, lambda: _state_label(room, name), width="210px")
     join = widgets.Button(description="Join", button_style="primary", layout=widgets.Layout(width="90px"))
     leave = widgets.Button(description="Leave", layout=widgets.Layout(width="90px"))
     join.on_click(lambda _button: _perform(room, said, f"{name} joins", lambda: room.join(name)))
     leave.on_click(lambda _button: _perform(room, said, f"{name} leaves", lambda: room.leave(name)))
+
+    def render() -> str:
+        mark = next(mark for mark in room.marks() if mark.name == name)
+        join.disabled = mark.state == "Running"
+        leave.disabled = not mark.address
+        return _state_label(mark)
+
+    label = _refreshed(room, render, width="210px")
     return widgets.HBox([label, join, leave], layout=widgets.Layout(align_items="center"))
 
 
@@ -151,11 +159,10 @@ def _perform(room: Classroom, said: widgets.HTML, what: str, action: Callable[[]
     room.keep(asyncio.get_running_loop().create_task(run(), name=what))
 
 
-def _state_label(room: Classroom, name: str) -> str:
-    mark = next(mark for mark in room.marks() if mark.name == name)
-    colour = STATE_COLOURS.get(mark.state, NO_STATE_COLOUR)
-    state = html.escape(mark.address or mark.state)
-    return f'<div style="{FONT};{TEXT}"><span style="color:{colour}">●</span> <b>{html.escape(name)}</b> {state}</div>'
+def _state_label(mark: NodeMark) -> str:
+    dot = f'<span style="color:{STATE_COLOURS.get(mark.state, NO_STATE_COLOUR)}">●</span>'
+    name, state = html.escape(mark.name), html.escape(mark.address or mark.state)
+    return f'<div style="{FONT};{TEXT}">{dot} <b>{name}</b> {state}</div>'
 
 
 def _firewall_label(room: Classroom) -> str:

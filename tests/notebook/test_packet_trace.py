@@ -89,14 +89,14 @@ def test_nothing_is_kept_while_not_recording_and_little_of_long_trains() -> None
     trace = PacketTrace(capacity=2)
     tap = trace.tap_for("alpha")
     tap.record(TapPoint.PACKET_SENT, None, PACKET, detail="", now=0.0)
-    assert len(trace.entries) == 0
+    assert list(trace.entries) == []
     trace.is_recording = True
     for number in range(3):
         tap.record(TapPoint.PACKET_SENT, None, memoryview(bytes(60_000)), detail="", now=float(number))
     assert [entry.number for entry in trace.entries] == [2, 3]
     assert len(trace.entries[0].data) == MAX_ENTRY_BYTES
     trace.clear()
-    assert len(trace.entries) == 0
+    assert list(trace.entries) == []
 
 
 def test_the_picture_escapes_names_and_colours_edges() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def everything_in(widget: object) -> Iterator[object]:
         yield from everything_in(child)
 
 
-def buttons(widget: object, description: str) -> list[object]:
+def buttons(widget: object, description: str) -> list[Any]:
     return [part for part in everything_in(widget) if getattr(part, "description", "") == description]
 
 
@@ -52,6 +53,9 @@ async def test_everything_is_built_and_follows_the_buttons(room: Classroom) -> N
     await until(lambda: "beta joins: done" in texts(view) or "alpha joins: done" in texts(view))
     await until(lambda: all(mark.state == "Running" for mark in room.marks()))
     await until(lambda: "100.64.0.2" in texts(view) and "has no netmap" not in texts(view))
+    room.refresher.update()
+    assert [button.disabled for button in buttons(view, "Join")] == [True, True]
+    assert [button.disabled for button in buttons(view, "Leave")] == [False, False]
     click(view, "HTTP request")
     await until(lambda: "beta answers: Hello from beta!" in texts(view))
     click(view, "Ping")
@@ -116,9 +120,10 @@ async def test_following_selects_the_request(room: Classroom) -> None:
 async def test_views_of_a_closed_room_say_so_and_stop() -> None:
     room = await Classroom.start(["alpha"])
     view = room.show()
-    assert room.refresher.is_ticking
+    ticking = [room.refresher.is_ticking]
     await room.close()
-    assert not room.refresher.is_ticking
+    ticking.append(room.refresher.is_ticking)
+    assert ticking == [True, False]
     assert "The room is closed." in texts(view)
     click(view, "Join")
     await until(lambda: "alpha joins: " in texts(view) and "error-color" in texts(view))
