@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 from tailbox.errors import ConfigError, TailboxError
 from tailbox.node.backend import Backend
 from tailbox.node.config import MAX_UNIX_SOCKET_PATH_BYTES
-from tailbox.node.core.control_session import VisitUrl
+from tailbox.node.core.control_session import LoginRefused, VisitUrl
 from tailbox.node.core.status import BackendState, JsonObject, node_json
 from tailbox.node.events import NetmapChanged, PrefsChanged, StateChanged
 from tailbox.node.host_information import VERSION_TEXT
@@ -184,6 +184,10 @@ class LocalApi:
         auth_key = options.get("AuthKey")
         if isinstance(auth_key, str) and auth_key:
             self._backend.login(auth_key=auth_key)
+        else:
+            self._backend.session.forget_auth_key()
+        # Upstream starts anew here; who waits on the bus for the state to become Running must hear that it is.
+        self._backend.publish(StateChanged(self._backend.state))
         return Response(status_code=204)
 
     async def _login_interactive(self, request: Request) -> Response:
@@ -269,9 +273,12 @@ class LocalApi:
                 yield _line(self._first_notify(mask))
                 while not self._closing.is_set():
                     coming = asyncio.ensure_future(anext(subscription))
-                    await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
-                    if not coming.done():
-                        coming.cancel()
+                    try:
+                        await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
+                    finally:  # the watcher may have gone meanwhile
+                        if not coming.done():
+                            coming.cancel()
+                    if coming.cancelled() or not coming.done():
                         return
                     if subscription.lost:
                         return  # a watcher that does not keep up is disconnected, as upstream does
@@ -301,6 +308,8 @@ class LocalApi:
             return {"State": int(event.state)}
         if isinstance(event, VisitUrl):
             return {"BrowseToURL": event.url}
+        if isinstance(event, LoginRefused):
+            return {"ErrMessage": event.why}
         if isinstance(event, PrefsChanged):
             return {"Prefs": prefs_json(self._backend)}
         if isinstance(event, NetmapChanged) and self._backend.netmap is not None:

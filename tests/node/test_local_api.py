@@ -31,6 +31,15 @@ async def client_of(socket: Path) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def next_of(lines: AsyncIterator[str], member: str) -> Any:
+    """The next value of this member that is told on the bus."""
+    async with asyncio.timeout(10):
+        async for line in lines:
+            if (found := json.loads(line).get(member)) is not None:
+                return found
+    raise AssertionError("the bus ended")
+
+
 @pytest.fixture
 async def socket(tailnet: Tailnet, short_path: Path) -> Path:
     return short_path / "s"
@@ -135,6 +144,39 @@ async def test_down_up_and_logout_are_told_on_the_bus(alpha: Node, socket: Path,
         await eventually(lambda: alpha.status().key != key and 900 in alpha._running().underlay.connected_regions)
         other = {"UpdatePrefs": {"ControlURL": "http://elsewhere"}}
         assert (await client.post("start", json=other)).status_code == 400
+
+
+async def test_up_hears_on_the_bus_that_all_is_well_or_why_it_is_not(
+    alpha: Node, socket: Path, tailnet: Tailnet
+) -> None:
+    """`tailscale up` waits for the state to become Running after its POST, and for a new key with --force-reauth."""
+    async with client_of(socket) as client, client.stream("GET", "watch-ipn-bus", params={"mask": 0}) as bus:
+        lines = bus.aiter_lines()
+        await anext(lines)
+        old_key = alpha.status().key
+        assert (await client.post("start", json={"AuthKey": "tskey-auth-good"})).status_code == 204
+        assert await next_of(lines, "State") == int(BackendState.RUNNING)
+        assert (await client.post("login-interactive")).status_code == 204
+        while (await next_of(lines, "SelfChange"))["Key"] == old_key.text:
+            pass
+        await client.post("logout")
+        tailnet.coordinator.refusal = "invalid key: it was revoked"
+        assert (await client.post("start", json={"AuthKey": "tskey-auth-bad"})).status_code == 204
+        assert await next_of(lines, "ErrMessage") == "invalid key: it was revoked"
+        tailnet.coordinator.refusal = ""
+        assert (await client.post("start", json={})).status_code == 204
+        assert (await client.post("login-interactive")).status_code == 204
+        assert await next_of(lines, "BrowseToURL") == "http://127.0.0.1/register/xyz"
+
+
+async def test_a_watcher_that_leaves_leaves_nothing_behind(alpha: Node, socket: Path, eventually: Eventually) -> None:
+    async with client_of(socket) as client, client.stream("GET", "watch-ipn-bus", params={"mask": 0}) as bus:
+        await anext(bus.aiter_lines())
+    api = alpha._local_api
+    assert api is not None
+    await eventually(lambda: api._watchers == 0)
+    waiting = [task for task in asyncio.all_tasks() if "Subscription.__anext__" in repr(task)]
+    assert waiting == []
 
 
 async def test_a_watcher_first_hears_how_things_are(alpha: Node, socket: Path) -> None:

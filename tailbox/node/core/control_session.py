@@ -186,6 +186,10 @@ class ControlSession:
         if self.phase is not Phase.POLLING or force:
             self._begin_registration()
 
+    def forget_auth_key(self) -> None:
+        """The next registration asks for a person's approval. A refused key would stand in its way for ever."""
+        self._auth_key = ""
+
     def up(self) -> None:
         if self.phase is Phase.STOPPED:
             self._not_before = 0.0
