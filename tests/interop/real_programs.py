@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.system.processes import LOOPBACK, free_port, wait_for
+from tests.system.processes import LOOPBACK, Server, free_port, wait_for
 
 PROGRAMS_VARIABLE = "TAILBOX_REAL_PROGRAMS"
 CONTAINED = {  # as for upstream's own tests: no log upload, no port mapping, and an end instead of the public service
@@ -52,6 +52,23 @@ def run_program(
     if check:
         assert done.returncode == 0, f"{name} {' '.join(arguments)} → {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def start_program(name: str, *arguments: str) -> subprocess.Popen[str]:
+    """A program in the background, of which only stderr is kept."""
+    return subprocess.Popen(
+        [find_program(name), *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **CONTAINED},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def pending_logins(server: Server) -> list[dict[str, str]]:
+    """Logins that wait for a person at our coordinator."""
+    found: list[dict[str, str]] = server.rest("GET", "/tailnet/-/pending-logins")["pendingLogins"]
+    return found
 
 
 class RealProcess:
@@ -124,13 +141,7 @@ class RealNode(RealProcess):
     def start_up(self, server_url: str, *flags: str) -> subprocess.Popen[str]:
         """`up` in the background, for logins that a person completes. Output: its stderr."""
         command = [f"--socket={self.socket}", "up", f"--login-server={server_url}", f"--hostname={self.name}"]
-        return subprocess.Popen(
-            [find_program("tailscale"), *command, "--timeout=40s", *flags],
-            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **CONTAINED},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start_program("tailscale", *command, "--timeout=40s", *flags)
 
     def status(self) -> dict[str, Any]:
         """`status --json`; empty while nobody answers."""

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.interop.conftest import Lab
-from tests.interop.real_programs import RELAYED_ONLY, RealNode, fetch
+from tests.interop.real_programs import RELAYED_ONLY, RealNode, fetch, pending_logins
 from tests.system.privileges import launcher
 from tests.system.processes import NodeProcess, Server, wait_for
 
@@ -247,11 +247,6 @@ def pong_of(node: NodeProcess, address: str, kind: str) -> dict[str, Any]:
     """Empty if the ping was lost."""
     answer = node.ping(address, kind)
     return {} if answer.get("Err") else answer
-
-
-def pending_logins(server: Server) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = server.rest("GET", "/tailnet/-/pending-logins")["pendingLogins"]
-    return found
 
 
 def give_to_us(directory: Path) -> Path:
