@@ -81,11 +81,13 @@ class PathFinder:
         for key in self._peers.keys() - peers.keys():
             self._remove_peer(key)
         for key, reach in peers.items():
-            peer = self._peers.get(key)
-            if peer is None:
-                self._add_peer(PeerPath(key, reach), now, outbox)
-            elif peer.reach != reach:
-                self._update_peer(peer, reach, now, outbox)
+            self._set_peer(key, reach, now, outbox)
+        return outbox.effects()
+
+    def set_peer(self, key: NodePublicKey, reach: PeerReach, *, now: float) -> PathEffects:
+        """Add or change one peer, at a cost that does not grow with their number."""
+        outbox = Outbox()
+        self._set_peer(key, reach, now, outbox)
         return outbox.effects()
 
     def set_node_key(self, node_key: NodePublicKey) -> None:
@@ -224,6 +226,13 @@ class PathFinder:
         return outbox.effects()
 
     # Peers come, change and go.
+
+    def _set_peer(self, key: NodePublicKey, reach: PeerReach, now: float, outbox: Outbox) -> None:
+        peer = self._peers.get(key)
+        if peer is None:
+            self._add_peer(PeerPath(key, reach), now, outbox)
+        elif peer.reach != reach:
+            self._update_peer(peer, reach, now, outbox)
 
     def _add_peer(self, peer: PeerPath, now: float, outbox: Outbox) -> None:
         self._peers[peer.key] = peer

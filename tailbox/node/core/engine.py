@@ -8,7 +8,7 @@ those are handed to `transmit` one train after the other, since the tunnels seal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tailbox.clock import Deadline, earliest
 from tailbox.node.core.dataplane import Dataplane, DataplaneView
@@ -142,6 +142,15 @@ class Engine:
         self._on_paths(self.paths.set_peers(view.reach, now=now), effects, now)
         settings = {peer: PeerSettings() for peer in view.reach}
         self._on_tunnels(self.tunnels.set_peers(settings, now=now), effects, now)
+        self._send_what_waited(now)
+        return self._settle(effects, now)
+
+    def update_reach(self, changed: Mapping[NodePublicKey, PeerReach], *, now: float) -> EngineEffects:
+        """Take news of where some peers are; everything else of the view stays. Cheap, whatever their number."""
+        effects = _Builder()
+        self._view = replace(self._view, reach={**self._view.reach, **changed})
+        for peer, reach in changed.items():
+            self._on_paths(self.paths.set_peer(peer, reach, now=now), effects, now)
         self._send_what_waited(now)
         return self._settle(effects, now)
 

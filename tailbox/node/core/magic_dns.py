@@ -19,6 +19,7 @@ NEGATIVE_TTL_S = 10  # …and of their absence
 SERVICE_NAME = "magicdns.localhost-tailscale-daemon"
 NOT_IMPLEMENTED_TYPES = frozenset({2, 6, 13, 252})  # NS, SOA, HINFO, AXFR
 BONJOUR_PREFIXES = tuple(f"{kind}._dns-sd._udp." for kind in ("b", "db", "r", "dr", "lb"))
+REVERSE_SUFFIX = ".arpa"
 REVERSE_ZONES = (*(f"{second}.100.in-addr.arpa" for second in range(64, 128)), "0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa")
 
 
@@ -40,11 +41,7 @@ class MagicDns:
 
     def set_zone(self, zone: Zone) -> None:
         self._zone = zone
-        self._reverse: dict[str, str] = {}
-        for name, addresses in zone.names.items():
-            for address in addresses:
-                self._reverse.setdefault(address.reverse_pointer, name)
-        self._reverse |= {SERVICE_IPV4.reverse_pointer: SERVICE_NAME, SERVICE_IPV6.reverse_pointer: SERVICE_NAME}
+        self._reverse_names: dict[str, str] | None = None  # made when the first question comes
 
     def resolve(self, name: str) -> tuple[IPAddress, ...]:
         """Addresses of a full or short name, IPv4 first; empty for names that are not ours."""
@@ -58,7 +55,7 @@ class MagicDns:
 
     def name_of(self, address: IPAddress) -> str:
         """The full name of a tailnet address, or ""."""
-        return self._reverse.get(address.reverse_pointer, "")
+        return self._reverse().get(address.reverse_pointer, "")
 
     def answer(self, data: bytes, *, over_udp: bool = True) -> bytes | None:
         """The response to a query message; None for what is not a query."""
@@ -77,8 +74,8 @@ class MagicDns:
             return ResponseCode.NAME_ERROR, (), ""
         if name.startswith(BONJOUR_PREFIXES):
             return ResponseCode.REFUSED, (), ""
-        if name in self._reverse:
-            return ResponseCode.NO_ERROR, _pointer(query, self._reverse[name]), ""
+        if name.endswith(REVERSE_SUFFIX) and (owner := self._reverse().get(name)) is not None:
+            return ResponseCode.NO_ERROR, _pointer(query, owner), ""
         zone = self._zone_of(name)
         addresses = self._zone.names.get(name)
         if addresses is not None:
@@ -89,6 +86,16 @@ class MagicDns:
         if zone:
             return ResponseCode.NAME_ERROR, (), zone
         return ResponseCode.SERVER_FAILURE, (), ""
+
+    def _reverse(self) -> Mapping[str, str]:
+        if self._reverse_names is None:
+            found: dict[str, str] = {}
+            for name, addresses in self._zone.names.items():
+                for address in addresses:
+                    found.setdefault(address.reverse_pointer, name)
+            found |= {SERVICE_IPV4.reverse_pointer: SERVICE_NAME, SERVICE_IPV6.reverse_pointer: SERVICE_NAME}
+            self._reverse_names = found
+        return self._reverse_names
 
     def _records(self, query: Query, addresses: Iterable[IPAddress]) -> tuple[Record, ...]:
         ordered = sorted(addresses, key=lambda address: address.version)

@@ -136,7 +136,9 @@ def _merge_peers(known: Mapping[int, Node], message: MapResponse, now_unix_s: fl
     patches += message.peers_changed_patch
     if not (message.peers_removed or whole or patches or message.peer_seen_change or message.online_change):
         return known
-    peers = {node_id: peer for node_id, peer in known.items() if node_id not in message.peers_removed}
+    peers = dict(known)
+    for node_id in message.peers_removed:
+        peers.pop(node_id, None)
     peers |= {peer.id: peer for peer in whole}
     now = Timestamp.from_unix(now_unix_s)
     for node_id, seen in message.peer_seen_change.items():

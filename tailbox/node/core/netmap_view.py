@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from msgspec import UNSET
 
@@ -25,6 +25,8 @@ from tailbox.wire.control.capability import MAGIC_DNS_AAAA
 from tailbox.wire.control.node import Node
 from tailbox.wire.keys import NodePublicKey
 
+CACHED_TEXTS = 65_536  # ours: addresses, prefixes and endpoints remembered parsed
+
 
 @dataclass(frozen=True, slots=True)
 class ViewPreferences:
@@ -40,7 +42,7 @@ def engine_view(netmap: Netmap, preferences: ViewPreferences, *, now_unix_s: flo
     """Routes, reach, rules and names. An expired self node has no peers."""
     usable = () if netmap.is_expired(netmap.self_node, now_unix_s=now_unix_s) else usable_peers(netmap, now_unix_s)
     own = addresses_of(netmap.self_node)
-    holders = _capability_holders(netmap)
+    holders = cache(lambda: _capability_holders(netmap))  # few filters ask
     approved = {str(network) for network in _networks(netmap.self_node.effective_allowed_ips)}
     served = [network for network in _networks(preferences.advertise_routes) if str(network) in approved]
     return EngineView(
@@ -48,11 +50,11 @@ def engine_view(netmap: Netmap, preferences: ViewPreferences, *, now_unix_s: flo
             addresses=own,
             served=tuple((net.network_address.packed, net.broadcast_address.packed) for net in served),
             routes=OverlayRoutes({peer.key: _routed_to(peer, preferences) for peer in usable}),
-            rules=compile_filter(netmap.rules, holders=lambda name: holders.get(name, ())),
+            rules=compile_filter(netmap.rules, holders=lambda name: holders().get(name, ())),
             shields_up=preferences.shields_up,
             jailed=frozenset(peer.key for peer in usable if peer.is_jailed),
         ),
-        reach=_reach(usable, always_relay=preferences.always_relay),
+        reach=reach_of(usable, always_relay=preferences.always_relay),
         zone=zone_of(netmap),
     )
 
@@ -69,9 +71,7 @@ def usable_peers(netmap: Netmap, now_unix_s: float) -> tuple[Node, ...]:
 
 def addresses_of(node: Node) -> tuple[IPAddress, ...]:
     """A node's own addresses, as the coordinator orders them."""
-    return tuple(
-        network.network_address for network in _networks(node.addresses) if network.prefixlen == network.max_prefixlen
-    )
+    return _addresses(node.addresses)
 
 
 def zone_of(netmap: Netmap) -> Zone:
@@ -100,15 +100,17 @@ def zone_of(netmap: Netmap) -> Zone:
 
 def _routed_to(peer: Node, preferences: ViewPreferences) -> tuple[IPNetwork, ...]:
     """Own addresses always, subnet routes if accepted; default routes only through a chosen exit node."""
+    allowed = _networks(peer.effective_allowed_ips)
+    if tuple(peer.effective_allowed_ips) == tuple(peer.addresses):
+        return allowed
     own = set(_networks(peer.addresses))
-    routed = []
-    for network in _networks(peer.effective_allowed_ips):
-        if network in own or (preferences.accept_routes and network.prefixlen > 0):
-            routed.append(network)
-    return tuple(routed)
+    return tuple(
+        network for network in allowed if network in own or (preferences.accept_routes and network.prefixlen > 0)
+    )
 
 
-def _reach(peers: Iterable[Node], *, always_relay: bool) -> Mapping[NodePublicKey, PeerReach]:
+def reach_of(peers: Iterable[Node], *, always_relay: bool) -> Mapping[NodePublicKey, PeerReach]:
+    """Where peers are; each must have a disco key."""
     found = {}
     for peer in peers:
         assert peer.disco_key is not None
@@ -125,16 +127,27 @@ def _legacy_home(text: str) -> int:
 
 
 def _endpoints(texts: Iterable[str]) -> Iterable[Endpoint]:
-    for text in texts:
-        try:
-            yield Endpoint.parse(text)
-        except Malformed:
-            continue
+    return (endpoint for endpoint in map(_endpoint, texts) if endpoint is not None)
 
 
-@lru_cache(maxsize=65_536)
+# Addresses and prefixes repeat from netmap to netmap, and parsing one costs microseconds.
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _endpoint(text: str) -> Endpoint | None:
+    try:
+        return Endpoint.parse(text)
+    except Malformed:
+        return None
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _addresses(texts: tuple[str, ...]) -> tuple[IPAddress, ...]:
+    return tuple(network.network_address for network in _networks(texts) if network.prefixlen == network.max_prefixlen)
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
 def _network(text: str) -> IPNetwork | None:
-    """Prefixes repeat from netmap to netmap, and parsing one costs microseconds."""
     try:
         return parse_network(text)
     except Malformed:

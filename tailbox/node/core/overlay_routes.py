@@ -24,8 +24,9 @@ class OverlayRoutes:
             for network in networks:
                 if network.prefixlen == network.max_prefixlen:
                     self._exact[network.network_address.packed] = peer
-            self._add_prefixes(peer, wide)
-            self._ranges[peer] = AddressSet.of_networks(networks)
+            if wide:
+                self._add_prefixes(peer, wide)
+                self._ranges[peer] = AddressSet.of_networks(networks)
         self._lengths = {family: sorted(tables, reverse=True) for family, tables in self._by_length.items()}
 
     def peer_for(self, destination: bytes) -> NodePublicKey | None:
