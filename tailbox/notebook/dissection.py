@@ -63,7 +63,7 @@ def hex_dump(data: bytes) -> str:
 def _application(data: bytes) -> Layer:
     text = data[:MAX_SHOWN_BYTES].decode("utf-8", "replace")
     first_line = text.splitlines()[0] if text else ""
-    return Layer("Application", first_line, (("bytes", str(len(data))), ("text", text)), data)
+    return Layer("Application", first_line, (("bytes", str(len(data))), ("text", text.rstrip())), data)
 
 
 def _filter(packet: bytes, detail: str) -> Layer:

@@ -34,7 +34,7 @@ TEXT = "color:var(--jp-ui-font-color1,#1c2430)"
 FAINT = "color:var(--jp-ui-font-color2,#5d6878)"
 RULE = "1px solid var(--jp-border-color2,#dfe3e9)"
 FONT = "font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif)"
-MONOSPACE = "font:12px/1.35 var(--jp-code-font-family,ui-monospace,monospace)"
+MONOSPACE = "font:11px/1.35 var(--jp-code-font-family,ui-monospace,monospace)"
 TABLE_STYLE = f"border-collapse:collapse;{FONT};{TEXT};margin:4px 0;background:none"
 CELL_STYLE = (
     f"text-align:left;padding:3px 14px 3px 0;border:none;border-bottom:{RULE};vertical-align:top;background:none"
@@ -79,7 +79,7 @@ def layer_markup(layer: Layer) -> str:
         f'<pre style="{MONOSPACE};{TEXT};margin:6px 0 2px;overflow-x:auto;white-space:pre;background:none">'
         f"{html.escape(hex_dump(layer.data))}</pre>"
     )
-    inside = f'<div style="padding:4px 0 6px 18px">{table_markup((), layer.fields)}{dump}</div>'
+    inside = f'<div style="padding:4px 0 6px 12px">{table_markup((), layer.fields)}{dump}</div>'
     return f'<details style="{FONT};{TEXT};border-bottom:{RULE};padding:4px 0">{summary}{inside}</details>'
 
 
