@@ -110,13 +110,17 @@ def test_down_and_up(driven: Driven) -> None:
     assert driven.state() == "Running"
 
 
-def test_set_changes_the_name(driven: Driven) -> None:
+def test_set_changes_the_name_and_preferences(driven: Driven) -> None:
     driven.tailscale("set", "--hostname=driver")
     wait_for("the server knows", lambda: "driver" in driven.server.devices())
     driven.tailscale("set", "--hostname=driven")
     wait_for("the server knows", lambda: "driven" in driven.server.devices())
     driven.tailscale("set", "--accept-routes")
-    assert json.loads(driven.tailscale("debug", "prefs").stdout)["RouteAll"] is True
+    driven.tailscale("set", "--shields-up", "--accept-dns=false", "--advertise-routes=10.9.0.0/24")
+    prefs = json.loads(driven.tailscale("debug", "prefs").stdout)
+    assert (prefs["RouteAll"], prefs["ShieldsUp"], prefs["CorpDNS"]) == (True, True, False)
+    wait_for("routes are offered", lambda: routes_of(driven.server, "driven") == ["10.9.0.0/24"])
+    driven.tailscale("set", "--shields-up=false", "--accept-dns", "--advertise-routes=")
 
 
 def test_logout_and_up_with_a_key(driven: Driven) -> None:
@@ -154,3 +158,9 @@ def test_a_refused_key_shows_its_reason_and_a_person_helps(driven: Driven) -> No
     assert asking.returncode == 0, said
     assert f"{driven.server.url}/login/" in said
     assert "Success." in said
+
+
+def routes_of(server: Server, name: str) -> list[str]:
+    """What the node offers."""
+    found: list[str] = server.rest("GET", f"/device/{server.devices()[name]['nodeId']}/routes")["advertisedRoutes"]
+    return found

@@ -26,7 +26,7 @@ from tests.system.processes import NodeProcess, Server, wait_for
 pytestmark = [pytest.mark.interop, pytest.mark.netlab, pytest.mark.usefixtures("real_tailscale")]
 
 SUSPICIOUS = re.compile(
-    r"error|fail|unknown|invalid|unexpected|bad |warn|timeout|not found|[45]\d\d (?=[A-Z])", re.IGNORECASE
+    r"error|fail|unknown|invalid|unexpected|bad |warn|timeout|not found|\b[45]\d\d (?-i:[A-Z])", re.IGNORECASE
 )
 EXPLAINED = (
     "TPM: error opening",  # there is none
@@ -155,6 +155,31 @@ def test_logout_and_login(tailnet: Tailnet) -> None:
     node.up(tailnet.server.url, tailnet.key)
     wait_for("ours knows it again", lambda: is_usable(tailnet.ours.peer("comes-and-goes")))
     assert node.wait_ping("ours").startswith("pong")
+    node.kill()
+
+
+def test_a_one_time_key_serves_one_node_which_may_start_again(tailnet: Tailnet) -> None:
+    key = tailnet.server.create_key("once", reusable=False)["key"]
+    node = tailnet.lab.real_node("first")
+    node.up(tailnet.server.url, key)
+    second = tailnet.lab.real_node("second")
+    refused = second.tailscale("up", f"--login-server={tailnet.server.url}", f"--auth-key={key}", "--timeout=20s")
+    assert refused.returncode == 1
+    assert "backend error: " in refused.stderr, refused.stderr
+    node.stop()
+    node.spawn_daemon()
+    wait_for("it is up again", lambda: node.status().get("BackendState") == "Running")
+    node.up(tailnet.server.url, key)
+    for each in (node, second):
+        each.kill()
+
+
+def test_an_ephemeral_node_is_gone_when_it_logs_out(tailnet: Tailnet) -> None:
+    node = tailnet.lab.real_node("passing")
+    node.up(tailnet.server.url, tailnet.server.create_key("ephemeral", ephemeral=True)["key"])
+    assert tailnet.server.devices()["passing"]["isEphemeral"] is True
+    node.tailscale("logout", check=True)
+    wait_for("nobody knows it", lambda: "passing" not in tailnet.server.devices(), timeout_s=5)
     node.kill()
 
 
