@@ -98,11 +98,12 @@ async def _answer(operation: Operation, request: Request, context: AdminContext)
 
 
 def _authenticate(request: Request, context: AdminContext) -> Caller:
-    """The caller. Guessing tokens is slow: failures of one address run into a limit."""
+    """The caller. Guessing tokens is slow: failures of one address run into a limit. To show no token is no guess."""
     try:
         return authenticate(request, context)
     except Unauthorized:
-        context.token_limit.check(context.address_of(request), now=context.clock.monotonic())
+        if "authorization" in request.headers:
+            context.token_limit.check(context.address_of(request), now=context.clock.monotonic())
         raise
 
 

@@ -22,6 +22,7 @@ REASON_OF: dict[int, str] = {
     409: "Taken, or in contradiction to the present state.",
     429: "Asked too often; `Retry-After` says when to come back.",
     501: "Not possible here.",
+    503: "The change could not be stored: the disk is full, or failing.",
 }
 PARAMETER_TEXT: dict[str, str] = {
     "tailnet": "`-` for the tailnet of the token, or the tailnet's name.",
@@ -126,6 +127,8 @@ def _responses(operation: Operation, schema_of: dict[type[msgspec.Struct], Json]
         "200": {"description": "Done.", "content": {operation.answer_media_type: {"schema": schema}}}
     }
     statuses = {400, 429, *operation.errors} | (set() if operation.access is Access.ANYONE else {401, 403})
+    if operation.method != "GET":
+        statuses.add(503)
     for status in sorted(statuses):
         content = {"application/json": {"schema": schema_of[ErrorBody]}}
         responses[str(status)] = {"description": REASON_OF[status], "content": content}

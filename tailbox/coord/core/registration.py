@@ -58,6 +58,8 @@ class Registrar:
         self, tailnet: Tailnet, now_unix_s: float, *, request: RegisterRequest, machine_key: MachinePublicKey
     ) -> Outcome[Answer]:
         """Never raises for what a client sends: refusals are answers."""
+        if request.node_key.is_zero:
+            return _refused(tailnet, "a node needs a key: the zero key stands for none")
         node = tailnet.node_by_key(request.node_key)
         if node is not None and node.machine_key != machine_key:
             return _refused(tailnet, "node key is in use by another machine")

@@ -107,7 +107,9 @@ class Http2Requests:
         if refusal is not None:
             self._answer(event.stream_id, refusal)
             return
-        request = _Request(event.stream_id, self._channel, self._stream, self.flush_soon)
+        request = _Request(
+            event.stream_id, self._channel, self._stream, self.flush_soon, is_head=event.method == "HEAD"
+        )
         self._by_stream[event.stream_id] = request
         task = asyncio.create_task(self._run(request, self._scope_of(event)), name=f"{event.method} {event.target}")
         self._tasks.add(task)
@@ -191,7 +193,13 @@ class _Request:
     """One stream: ASGI's `receive` and `send` on one side, HTTP/2 on the other."""
 
     def __init__(
-        self, stream_id: int, channel: ServerChannel, stream: ByteStream, flush_soon: Callable[[], None]
+        self,
+        stream_id: int,
+        channel: ServerChannel,
+        stream: ByteStream,
+        flush_soon: Callable[[], None],
+        *,
+        is_head: bool,
     ) -> None:
         self.stream_id = stream_id
         self.received_bytes = 0
@@ -200,6 +208,7 @@ class _Request:
         self._http2 = channel.http2
         self._stream = stream
         self._flush_soon = flush_soon
+        self._is_head = is_head
         self._body: deque[bytes] = deque()
         self._body_has_ended = False
         self._body_is_delivered = False
@@ -266,7 +275,8 @@ class _Request:
             self._http2.send_head(self.stream_id, message["status"], headers)
         elif message["type"] == "http.response.body":
             self._response_is_complete = not message.get("more_body", False)
-            self._http2.send_data(self.stream_id, message.get("body", b""), end=self._response_is_complete)
+            body = b"" if self._is_head else message.get("body", b"")  # RFC 9110 §9.3.2: HEAD has no content
+            self._http2.send_data(self.stream_id, body, end=self._response_is_complete)
         self._flush_soon()
         await self._wait_for_room()
 

@@ -32,7 +32,7 @@ def test_a_row_becomes_an_operation_with_its_types_and_errors() -> None:
     assert [parameter["name"] for parameter in created["parameters"]] == ["tailnet", "all"]
     body = created["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/CreateKey"}
-    assert sorted(created["responses"]) == ["200", "400", "401", "403", "404", "429"]
+    assert sorted(created["responses"]) == ["200", "400", "401", "403", "404", "429", "503"]
     components = document["components"]
     assert isinstance(components, dict)
     assert {"CreateKey", "Key", "ErrorBody"} <= set(components["schemas"])

@@ -152,6 +152,12 @@ def test_anothers_node_key_is_refused_on_every_path(world: World) -> None:
     assert world.node(1) == victim
 
 
+def test_the_zero_key_is_no_node_key(world: World) -> None:
+    answer = world.register(1, 0, auth=world.auth_key().text)
+    assert "zero key" in answer.response.error
+    assert not world.tailnet.nodes
+
+
 def test_an_old_node_key_of_another_machine_gives_nothing(world: World) -> None:
     victim = world.enrolled(1)
     world.register(2, 2, auth=world.auth_key().text, old=1)

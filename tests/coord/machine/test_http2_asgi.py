@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailbox.control_channel.channel import ChannelEvent, ClientChannel, ServerChannel
 from tailbox.control_channel.handshake import Initiator, respond
-from tailbox.control_channel.http2 import BodyReceived, ResponseStarted, StreamFailed
+from tailbox.control_channel.http2 import BodyEnded, BodyReceived, ResponseStarted, StreamFailed
 from tailbox.coord.machine.http2_asgi import MAX_BODY_BYTES, MAX_UNSENT_BYTES, Http2Requests
 from tailbox.crypto.x25519 import machine_public
 from tailbox.randomness import SeededRandom
@@ -106,6 +106,17 @@ async def test_the_scope_says_what_was_asked_and_who_asked() -> None:
     assert (b"host", b"unused") in scope["headers"]
     assert scope["state"] == {"machine_key": machine_public(MACHINE), "noise_version": 145}
     assert link.events[0] == ResponseStarted(stream_id, 200, ((b"x-a", b"b"),))
+
+
+async def test_an_answer_to_head_has_no_body_whatever_the_application_says() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, b"method not allowed", 405)
+
+    link = Link(app)
+    stream_id = link.request("HEAD")
+    await link.settle()
+    assert (link.status_of(stream_id), link.body_of(stream_id)) == (405, b"")
+    assert any(isinstance(event, BodyEnded) for event in link.events)
 
 
 async def test_a_body_is_delivered_once_and_then_only_a_disconnect() -> None:
