@@ -17,38 +17,46 @@ from tailbox.node.control_loop import ControlLoop
 from tailbox.node.core.control_session import (
     ControlSession,
     LoggedIn,
+    LoginRefused,
     Phase,
     SessionEvent,
     SessionSettings,
+    VisitUrl,
 )
-from tailbox.node.core.engine import Engine, EngineEvent, EngineView
-from tailbox.node.core.netmap import Netmap, NetmapReducer
-from tailbox.node.core.netmap_view import ViewPreferences, engine_view
+from tailbox.node.core.engine import Engine, EngineEvent
+from tailbox.node.core.netmap import Netmap
+from tailbox.node.core.netmap_view import ViewPreferences
 from tailbox.node.core.status import BackendState
 from tailbox.node.core.tap import PacketTap
 from tailbox.node.driver import EngineDriver
 from tailbox.node.events import HomeRelayChanged, MapStreamEnded, NetmapChanged, StateChanged
 from tailbox.node.forwarder import Forwarder
-from tailbox.node.host_information import host_information, host_name, netcheck_json
+from tailbox.node.host_information import host_name, netcheck_json
+from tailbox.node.link_watch import LinkWatch
 from tailbox.node.netcheck_runner import NetcheckResult, NetcheckRunner
+from tailbox.node.netmap_cache import NetmapCache
+from tailbox.node.netmap_keeper import NetmapKeeper
 from tailbox.node.pings import Pings
+from tailbox.node.self_report import SelfReport
 from tailbox.node.state_file import NodeState, StateStore, logged_out, open_state
+from tailbox.node.traffic import Traffic
 from tailbox.node.underlay import Underlay
 from tailbox.node.underlay_events import EndpointUnreachable, UnderlayEvent
-from tailbox.paths.path import Direct, Path
+from tailbox.paths.events import FreshEndpointsWanted
+from tailbox.paths.path import Direct, Path, Relayed
 from tailbox.randomness import RandomSource
 from tailbox.runtime.network import Network
 from tailbox.runtime.supervisor import Supervisor, TaskFailed
+from tailbox.runtime.tls import client_context
 from tailbox.telemetry.events import EventLog
 from tailbox.wire.control.capability import CURRENT_VERSION
-from tailbox.wire.control.map import MapResponse
+from tailbox.wire.control.derp_map import DERPMap
 from tailbox.wire.control.timestamp import Timestamp
 from tailbox.wire.keys import DiscoPrivateKey, MachinePrivateKey, NodePrivateKey, NodePublicKey
 from tailbox.wire.train import Train
 
 HOME_RELAY_PATIENCE_S = 5.0  # ours: a node without any reachable relay counts as running after this
 MEASURE_TIMEOUT_S = 10.0  # ours: twice what a run takes at most
-EXPIRY_CHECK_S = 30.0  # ours: how often keys that ran out are looked for
 
 
 class Backend:
@@ -72,12 +80,9 @@ class Backend:
         self.tap = tap
         self.network = network
         self._include_loopback = include_loopback
-        self.netmap: Netmap | None = None
         self.pings = Pings()
-        self.filter_problems: tuple[str, ...] = ()
-        self._reducer = NetmapReducer()
-        self._netmap_at = 0.0
-        self._view_is_due = False
+        self.traffic = Traffic()
+        self._is_patience_timed = False
         self._home_region = 0
         self._state = BackendState.NO_STATE
         self._changed = asyncio.Event()
@@ -95,9 +100,11 @@ class Backend:
         except BaseException:
             self.store.close()
             raise
-        self._update_hostinfo()
+        self._load_netmap()
+        self.report.set_config(self.config, self.state_on_disk.hostname)
         self.control.start()
-        self.supervisor.keep_running("key expiry", self._watch_expiry)
+        self.netmaps.start()
+        self.supervisor.keep_running("link changes", LinkWatch(self.network, self.clock, self.rebind).run)
         self._refresh_state()
 
     async def close(self) -> None:
@@ -112,6 +119,7 @@ class Backend:
         await self.forwarder.close()
         await self.supervisor.close()
         await self.control.close()
+        self.netmaps.close()
         self.netcheck.close()
         self.driver.close()
         await self.underlay.close()
@@ -131,9 +139,14 @@ class Backend:
         self.store.save(self.state_on_disk)
 
     def _make_parts(self) -> None:
-        config, state = self.config, self.state_on_disk
         disco_key = generate(DiscoPrivateKey, self.random)
         self.supervisor = Supervisor(on_failure=self._on_failure, clock=self.clock, random=self.random)
+        self._make_session(disco_key)
+        self._make_engine(disco_key)
+        self._make_control()
+
+    def _make_session(self, disco_key: DiscoPrivateKey) -> None:
+        config, state = self.config, self.state_on_disk
         settings = SessionSettings(state.login_server, config.read_auth_key(), config.is_ephemeral)
         self.session = ControlSession(
             settings,
@@ -142,13 +155,45 @@ class Backend:
             disco_key=disco_public(disco_key),
             random=self.random,
         )
-        self._log_id = self.random.bytes(32).hex()
+        self._identity = self.session.node_key
+
+    def _make_control(self) -> None:
+        """And what hangs on it."""
+        state, authorities = self.state_on_disk, self.config.tls_ca_file
+        self._cache = NetmapCache(self.config.state_dir, state.login_server)
+        self.netmaps = NetmapKeeper(
+            self.driver,
+            self.clock,
+            self.supervisor,
+            self._cache,
+            preferences=self._preferences,
+            on_derp_map=self._on_derp_map,
+            on_applied=self._on_netmap,
+            on_ended=self._on_map_ended,
+        )
         client = ControlClient(
-            state.login_server, state.machine_key, version=CURRENT_VERSION, network=self.network, random=self.random
+            state.login_server,
+            state.machine_key,
+            version=CURRENT_VERSION,
+            network=self.network,
+            random=self.random,
+            tls=client_context(authorities=authorities) if authorities else None,
         )
         self.control = ControlLoop(
-            self.session, client, self, clock=self.clock, supervisor=self.supervisor, on_event=self._on_session_event
+            self.session,
+            client,
+            self.netmaps,
+            clock=self.clock,
+            supervisor=self.supervisor,
+            on_event=self._on_session_event,
         )
+        self.report = SelfReport(
+            self.session, self.driver, log_id=self.random.bytes(32).hex(), tell_soon=self.control.update_soon
+        )
+
+    def _make_engine(self, disco_key: DiscoPrivateKey) -> None:
+        """Underlay, engine, and what hangs on them."""
+        config = self.config
         self.underlay = Underlay(
             self.network,
             self.clock,
@@ -158,13 +203,13 @@ class Backend:
             on_event=self._on_underlay_event,
             on_peer_gone=self._on_peer_gone,
             include_loopback=self._include_loopback,
+            relay_authorities=config.tls_ca_file,
         )
-        self._identity = self.session.node_key
         engine = Engine(
             self._identity,
             disco_key,
             node_public(self._identity),
-            transmit=self.underlay.send,
+            transmit=self._transmit,
             random=self.random,
             unix_offset_s=self.clock.unix_time() - self.clock.monotonic(),
             mtu=config.mtu,
@@ -235,7 +280,7 @@ class Backend:
         return BackendState.RUNNING if self._state is BackendState.RUNNING else BackendState.STARTING
 
     def _is_patience_over(self) -> bool:
-        return self.clock.monotonic() - self._netmap_at >= HOME_RELAY_PATIENCE_S
+        return self.clock.monotonic() - self.netmaps.since >= HOME_RELAY_PATIENCE_S
 
     def publish(self, event: object) -> None:
         self.events.publish(f"node:{self.state_on_disk.hostname}", event)
@@ -261,7 +306,7 @@ class Backend:
         await self.control.logout()
         self.state_on_disk = logged_out(self.state_on_disk)
         self.store.save(self.state_on_disk)
-        self._forget_netmap()
+        self._forget_netmap(on_disk=True)
         self._take_identity(self.session.node_key)
         self._refresh_state()
 
@@ -272,13 +317,13 @@ class Backend:
 
     def set_hostname(self, hostname: str) -> None:
         self._remember(hostname=hostname)
-        self._update_hostinfo()
+        self.report.set_config(self.config, hostname)
 
     def set_config(self, config: NodeConfig) -> None:
         """Preferences that may change while running."""
         self.config = config
-        self._update_hostinfo()
-        self._view_soon()
+        self.report.set_config(config, self.state_on_disk.hostname)
+        self.netmaps.apply_soon()
 
     async def rebind(self) -> None:
         """The network changed: new sockets, and every path is searched anew."""
@@ -303,87 +348,63 @@ class Backend:
             self.state_on_disk = changed
             self.store.save(changed)
 
-    def _update_hostinfo(self) -> None:
-        self.session.hostinfo = host_information(
-            self.config,
-            hostname=self.state_on_disk.hostname,
-            log_id=self._log_id,
-            netcheck=self.netcheck.last_result,
-        )
-        self.control.update_soon()
+    # The netmap.
 
-    # MapListener.
+    @property
+    def netmap(self) -> Netmap | None:
+        """What the coordinator said last; from disk before it says anything."""
+        return self.netmaps.netmap
 
-    def map_started(self) -> None:
-        self._reducer = NetmapReducer()
+    @property
+    def filter_problems(self) -> tuple[str, ...]:
+        return self.netmaps.filter_problems
 
-    def map_message(self, message: MapResponse) -> str | None:
-        wrong = self._reducer.apply(message, now_unix_s=self.clock.unix_time())
-        if wrong is not None or self._reducer.netmap is self.netmap or self._reducer.netmap is None:
-            return wrong
-        if self._reducer.netmap.has_tailnet_lock:
-            return "this tailnet uses tailnet lock, which Tailbox cannot verify"
-        if self.netmap is None:
-            self._netmap_at = self.clock.monotonic()
-            asyncio.get_running_loop().call_later(HOME_RELAY_PATIENCE_S, self._on_patience_over)
-        self.netmap = self._reducer.netmap
-        self._view_soon()
-        return None
-
-    def map_ended(self, why: str) -> None:
-        if not self._is_closed:
-            self.publish(MapStreamEnded(why))
-
-    # Netmap → engines.
-
-    def _view_soon(self) -> None:
-        """Once for all messages that have arrived."""
-        if not self._view_is_due:
-            self._view_is_due = True
-            asyncio.get_running_loop().call_soon(self._apply_view)
-
-    def _apply_view(self) -> None:
-        self._view_is_due = False
-        netmap = self.netmap
-        if netmap is None or self._is_closed:
+    def _load_netmap(self) -> None:
+        """Peers of the last time are reached even though the coordinator is away."""
+        key = self.state_on_disk.node_key
+        if key is None:
             return
-        now_unix_s = self.clock.unix_time()
-        preferences = ViewPreferences(
+        cached = self._cache.load(node_public(key), now_unix_s=self.clock.unix_time())
+        if cached is not None:
+            self.netmaps.take_cached(cached)
+
+    def _preferences(self) -> ViewPreferences:
+        return ViewPreferences(
             accept_routes=self.config.accept_routes,
             shields_up=self.config.shields_up,
             advertise_routes=self.config.advertise_routes,
             always_relay=self.config.always_relay,
         )
-        view = engine_view(netmap, preferences, now_unix_s=now_unix_s)
-        self.filter_problems = view.dataplane.rules.problems
-        self.driver.perform(self.driver.engine.set_view(view, now=self.driver.now))
-        self.underlay.set_derp_map(netmap.derp_map)
-        self.netcheck.set_derp_map(netmap.derp_map)
+
+    def _on_derp_map(self, derp_map: DERPMap | None) -> None:
+        self.underlay.set_derp_map(derp_map)
+        self.netcheck.set_derp_map(derp_map)
+
+    def _on_netmap(self, netmap: Netmap) -> None:
+        """The engine has it."""
+        if not self._is_patience_timed:
+            self._is_patience_timed = True
+            asyncio.get_running_loop().call_later(HOME_RELAY_PATIENCE_S, self._on_patience_over)
         self._remember(tailnet=netmap.domain)
         self.publish(NetmapChanged(len(netmap.peers)))
         self._refresh_state()
         is_present = netmap.self_node.key == node_public(self.session.node_key)  # not one of before a new login
-        if is_present and netmap.is_expired(netmap.self_node, now_unix_s=now_unix_s):
+        if is_present and netmap.is_expired(netmap.self_node, now_unix_s=self.clock.unix_time()):
             self.session.self_expired(now=self.clock.monotonic())
             self.control.wake()
 
-    def _forget_netmap(self) -> None:
-        self.netmap = None
-        self.driver.perform(self.driver.engine.set_view(EngineView(), now=self.driver.now))
-        self.underlay.set_derp_map(None)
-        self.netcheck.set_derp_map(None)
+    def _on_map_ended(self, why: str) -> None:
+        if not self._is_closed:
+            self.publish(MapStreamEnded(why))
+
+    def _forget_netmap(self, *, on_disk: bool = False) -> None:
+        self.netmaps.forget(on_disk=on_disk)
         self._home_region = 0
+        self._is_patience_timed = False
 
     def _on_patience_over(self) -> None:
         if not self._is_closed:
             self._refresh_state()
-
-    async def _watch_expiry(self) -> None:
-        """Peers whose key runs out lose their routes, told or not."""
-        while True:
-            await asyncio.sleep(EXPIRY_CHECK_S)
-            if self.netmap is not None:
-                self._view_soon()
 
     def _take_identity(self, key: NodePrivateKey) -> None:
         if key == self._identity:
@@ -391,7 +412,7 @@ class Backend:
         self._identity = key
         self.driver.engine.set_identity(key, node_public(key))
         self.underlay.set_private_key(key)
-        self._view_soon()
+        self.netmaps.engine_was_reset()
 
     # Events of the parts.
 
@@ -402,10 +423,14 @@ class Backend:
             old = self.state_on_disk.node_key
             previous = old if old is not None and old != event.key else self.state_on_disk.old_node_key
             self._remember(node_key=event.key, old_node_key=previous, logged_out=False)
+        elif isinstance(event, VisitUrl | LoginRefused) and self.netmaps.is_from_disk:
+            self._forget_netmap(on_disk=True)  # the coordinator answers, and does not know us any more
         self._refresh_state()
 
     def _on_engine_event(self, event: EngineEvent) -> None:
         self.pings.handle(event, now=self.driver.now)
+        if isinstance(event, FreshEndpointsWanted):
+            self.netcheck.request()
         self.publish(event)
 
     def _on_underlay_event(self, event: UnderlayEvent) -> None:
@@ -420,7 +445,14 @@ class Backend:
         self.driver.perform(self.driver.engine.relay_gone(peer, region_id, now=self.driver.now))
 
     def _on_train(self, train: Train, source: Path, relay_peer: NodePublicKey | None) -> None:
+        self.traffic.note_inbound(train, source)
+        if type(source) is Relayed:
+            self.netcheck.heard_relay(source.region_id)
         self.driver.on_train(train, source, relay_peer)
+
+    def _transmit(self, path: Path, peer: NodePublicKey, train: Train) -> None:
+        self.traffic.note_outbound(train, path)
+        self.underlay.send(path, peer, train)
 
     def _on_stun(self, message: bytes, source: Path) -> None:
         if isinstance(source, Direct):
@@ -439,27 +471,8 @@ class Backend:
             self._home_region = result.home_region
             self.underlay.set_home(result.home_region)
             self.publish(HomeRelayChanged(result.home_region))
-        before = (self.session.endpoints, self.session.hostinfo)
-        own = () if self.config.always_relay else result.endpoints
-        self.session.endpoints = tuple((str(each.endpoint), int(each.kind)) for each in own)
-        self.driver.perform(self.driver.engine.set_own_endpoints([each.endpoint for each in own], now=self.driver.now))
-        self._update_hostinfo_quietly(before)
+        self.report.set_netcheck(result, self.config, self.state_on_disk.hostname)
         self._refresh_state()
-
-    def _update_hostinfo_quietly(self, before: tuple[object, object]) -> None:
-        """Latencies vary from run to run: only other endpoints or another home are news."""
-        fresh = host_information(
-            self.config,
-            hostname=self.state_on_disk.hostname,
-            log_id=self._log_id,
-            netcheck=self.netcheck.last_result,
-        )
-        old = self.session.hostinfo
-        old_home = old.net_info.preferred_derp if old.net_info else 0
-        new_home = fresh.net_info.preferred_derp if fresh.net_info else 0
-        self.session.hostinfo = fresh
-        if before[0] != self.session.endpoints or old_home != new_home:
-            self.control.update_soon()
 
     def _on_failure(self, failure: TaskFailed) -> None:
         self.publish(failure)

@@ -1,0 +1,57 @@
+"""Counts WireGuard messages by the kind of path they took, a train at a time.
+
+Disco and STUN do not count, as with upstream's metrics of the same purpose. Source: node reference §23.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv6Address
+
+from tailbox.paths.path import Direct, Path
+from tailbox.wire.train import Train
+
+LAST_WIREGUARD_TYPE = 4  # WireGuard paper §5.4: types 1 to 4; disco's magic and STUN begin otherwise
+
+
+class PathKind(StrEnum):
+    """The value is the metric's label."""
+
+    DIRECT_IPV4 = "direct_ipv4"
+    DIRECT_IPV6 = "direct_ipv6"
+    DERP = "derp"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Packets and their bytes, WireGuard's own included."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+class Traffic:
+    """Both directions of one node."""
+
+    def __init__(self) -> None:
+        self.inbound = {kind: Tally() for kind in PathKind}
+        self.outbound = {kind: Tally() for kind in PathKind}
+
+    def note_inbound(self, train: Train, source: Path) -> None:
+        if 1 <= train.data[0] <= LAST_WIREGUARD_TYPE:
+            tally = self.inbound[_kind_of(source)]
+            tally.packets += len(train)
+            tally.bytes += len(train.data)
+
+    def note_outbound(self, train: Train, path: Path) -> None:
+        if 1 <= train.data[0] <= LAST_WIREGUARD_TYPE:
+            tally = self.outbound[_kind_of(path)]
+            tally.packets += len(train)
+            tally.bytes += len(train.data)
+
+
+def _kind_of(path: Path) -> PathKind:
+    if type(path) is Direct:
+        return PathKind.DIRECT_IPV6 if type(path.endpoint.ip) is IPv6Address else PathKind.DIRECT_IPV4
+    return PathKind.DERP
