@@ -71,6 +71,7 @@ async def _lab(state_dir: Path) -> int:
         nodes: list[LabNode] = []
         for name in NODES:  # one after the other: the first gets the first address
             nodes.append(await stack.enter_async_context(_node(name, state_dir, tailnet)))
+            stack.callback(_tell_to_end, nodes)  # all at once, before anybody is waited for
             await _until_ready(nodes, stop)
         if not stop.is_set():
             _introduce(tailnet, nodes)
@@ -125,6 +126,12 @@ async def _node(name: str, state_dir: Path, tailnet: Tailnet) -> AsyncIterator[L
         yield node
     finally:
         await _end(node.process)
+
+
+def _tell_to_end(nodes: list[LabNode]) -> None:
+    for node in nodes:
+        if node.process is not None and node.process.returncode is None:
+            node.process.terminate()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -29,6 +29,11 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return int(probe.getsockname()[1])
 
 
+def at_this_load(seconds: float) -> float:
+    """A limit for an idle machine, stretched as far as processes have to wait for their turn on this one."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = START_TIMEOUT_S, step_s: float = 0.02) -> Any:
     """The first true value of the condition. Raises AssertionError with `what`."""
     deadline = time.monotonic() + timeout_s
