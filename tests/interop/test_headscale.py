@@ -17,7 +17,7 @@ from tailbox.runtime.tls import Certificate, development_certificate
 from tests.interop.conftest import Lab
 from tests.interop.real_programs import RELAYED_ONLY, RealNode, RealProcess, fetch, missing_programs, run_program
 from tests.system.privileges import launcher
-from tests.system.processes import LOOPBACK, NodeProcess, free_port, wait_for
+from tests.system.processes import LOOPBACK, NodeProcess, Server, free_port, wait_for
 
 pytestmark = [pytest.mark.interop, pytest.mark.netlab]
 
@@ -26,6 +26,7 @@ EXPLAINED = (  # both with real nodes, too
     "node no longer exists in NodeStore",  # a request that crosses its node's deletion
     "node not found",  # a change told to a node that was deleted
 )
+OUR_REGION_ID, HEADSCALES_REGION_ID = 900, 999
 CONFIGURATION = """
 server_url: https://localhost:{port}
 listen_addr: {host}:{port}
@@ -46,7 +47,7 @@ derp:
     ipv4: {host}
     ipv6: none
   urls: []
-  paths: []
+  paths: [{folder}/derp.yaml]
   auto_update_enabled: false
 disable_check_updates: true
 database: {{type: sqlite, sqlite: {{path: {folder}/db.sqlite}}}}
@@ -58,13 +59,32 @@ dns: {{magic_dns: true, base_domain: headscale.test, override_local_dns: false, 
 unix_socket: {folder}/headscale.sock
 logtail: {{enabled: false}}
 """
+OUR_REGION = """
+regions:
+  900:
+    regionid: 900
+    regioncode: ours
+    regionname: Ours
+    nodes:
+      - {{name: 900a, regionid: 900, hostname: {host}, certname: "{pin}", ipv4: {host}, ipv6: none,
+          derpport: {port}, stunport: {stun_port}}}
+"""
 
 
 class Headscale(RealProcess):
     """`headscale serve`, and its command line."""
 
-    def __init__(self, directory: Path, certificate: Certificate) -> None:
+    def __init__(self, directory: Path, certificate: Certificate, relay: Server) -> None:
+        """`relay`: one of ours, the second region."""
         super().__init__("headscale", directory)
+        (directory / "derp.yaml").write_text(
+            OUR_REGION.format(
+                pin=Certificate(relay.directory / "tls" / "development.crt", Path()).pin,
+                host=LOOPBACK,
+                port=relay.tls_port,
+                stun_port=relay.stun_port,
+            )
+        )
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
         self.trusts = {"SSL_CERT_FILE": str(certificate.chain_file)}
@@ -108,6 +128,7 @@ class HeadscaleTailnet:
 
     lab: Lab
     headscale: Headscale
+    relay: Server  # ours, beside Headscale's embedded one
     ours: NodeProcess
     real: RealNode
     key: str  # reusable
@@ -122,7 +143,8 @@ def tailnet(lab: Lab) -> HeadscaleTailnet:
     launcher().give(tls)
     certificate.chain_file.chmod(0o644)
     tls.chmod(0o755)
-    headscale = Headscale(lab.directory / "headscale", certificate)
+    relay = lab.server("relay", roles="derp")
+    headscale = Headscale(lab.directory / "headscale", certificate, relay)
     lab.processes.append(headscale)
     headscale.start()
     user = headscale.command("users", "create", "tester")
@@ -130,14 +152,14 @@ def tailnet(lab: Lab) -> HeadscaleTailnet:
     real = lab.real_node("real", extra=headscale.trusts)
     ours = lab.our_node("ours", headscale.url, key, extra=headscale.trusts)
     real.up(headscale.url, key)
-    return HeadscaleTailnet(lab, headscale, ours, real, key)
+    return HeadscaleTailnet(lab, headscale, relay, ours, real, key)
 
 
 def test_headscale_knows_our_node(tailnet: HeadscaleTailnet) -> None:
     wait_for("ours is online", lambda: tailnet.headscale.nodes()["ours"].get("online"))
     assert tailnet.headscale.nodes()["ours"]["ip_addresses"] == tailnet.ours.addresses
     assert tailnet.ours.status()["Self"]["DNSName"] == "ours.headscale.test."
-    assert tailnet.ours.status()["Self"]["Relay"] == "headscale"
+    assert tailnet.ours.status()["Self"]["Relay"] in ("headscale", "ours")
 
 
 @pytest.mark.parametrize("kind", ["disco", "TSMP", "ICMP"])
@@ -160,15 +182,18 @@ def test_pages_travel_both_ways(tailnet: HeadscaleTailnet) -> None:
         assert fetch(f"http://{target.name}.headscale.test:{port}/", origin.proxy_port) == TEXT
 
 
-def test_through_headscales_relay_only(tailnet: HeadscaleTailnet) -> None:
+def test_through_a_relay_only_and_when_ours_is_gone_through_headscales(tailnet: HeadscaleTailnet) -> None:
     headscale = tailnet.headscale
     relayed = tailnet.lab.our_node("relayed", headscale.url, tailnet.key, extra=RELAYED_ONLY | headscale.trusts)
     address = tailnet.real.addresses[0]
     wait_for("the real node is known", lambda: relayed.peer("real"))
-    answer = wait_for("a pong", lambda: (found := relayed.ping(address)) and not found.get("Err") and found)
-    assert answer["DERPRegionID"] == 999
     port = tailnet.lab.page(TEXT)
+    wait_for("a pong", lambda: relayed.ping(address).get("DERPRegionID") in (OUR_REGION_ID, HEADSCALES_REGION_ID))
     assert fetch(f"http://{address}:{port}/", relayed.proxy_port) == TEXT
+    tailnet.relay.kill()
+    wait_for("another way", lambda: relayed.ping(address).get("DERPRegionID") == HEADSCALES_REGION_ID, timeout_s=60)
+    assert fetch(f"http://{address}:{port}/", relayed.proxy_port) == TEXT
+    assert fetch(f"http://{relayed.addresses[0]}:{port}/", tailnet.real.proxy_port, timeout_s=30) == TEXT
 
 
 def test_a_rename_is_seen_at_once(tailnet: HeadscaleTailnet) -> None:

@@ -97,6 +97,17 @@ def test_our_nodes_reach_each_other_through_derper(lab: Lab, pair: tuple[NodePro
     assert fetch(f"http://{one.addresses[0]}:{port}/", two.proxy_port) == TEXT
 
 
+def test_a_real_node_and_ours_meet_at_derper(
+    lab: Lab, coordinator: Server, pair: tuple[NodeProcess, NodeProcess], real_tailscale: None
+) -> None:
+    real = lab.real_node("real", extra=RELAYED_ONLY)
+    real.up(coordinator.url, coordinator.create_key("real")["key"])
+    assert "via DERP(test)" in real.wait_ping("one")
+    port = lab.page(TEXT)
+    assert fetch(f"http://one:{port}/", real.proxy_port) == TEXT
+    assert fetch(f"http://real:{port}/", pair[0].proxy_port) == TEXT
+
+
 def test_our_netcheck_hears_derpers_stun(pair: tuple[NodeProcess, NodeProcess]) -> None:
     report = pair[0].client.request("GET", "netcheck")
     assert report["UDP"] is True
