@@ -9,51 +9,42 @@ import asyncio
 from dataclasses import replace
 
 from tailbox.clock import Clock
-from tailbox.crypto.x25519 import disco_public, generate, node_public
-from tailbox.errors import ConfigError, TailboxError
+from tailbox.crypto.x25519 import generate, node_public
+from tailbox.errors import TailboxError
+from tailbox.node.backend_state import derive_state
 from tailbox.node.config import NodeConfig
-from tailbox.node.control_client import ControlClient
 from tailbox.node.control_loop import ControlLoop
 from tailbox.node.core.control_session import (
-    ControlSession,
     LoggedIn,
     LoginRefused,
     Phase,
     SessionEvent,
-    SessionSettings,
     VisitUrl,
 )
-from tailbox.node.core.engine import Engine, EngineEvent
+from tailbox.node.core.engine import EngineEvent
 from tailbox.node.core.netmap import Netmap
 from tailbox.node.core.netmap_view import ViewPreferences
 from tailbox.node.core.status import BackendState
 from tailbox.node.core.tap import PacketTap
-from tailbox.node.driver import EngineDriver
+from tailbox.node.data_path import DataPath
 from tailbox.node.events import HomeRelayChanged, MapStreamEnded, NetmapChanged, StateChanged
-from tailbox.node.forwarder import Forwarder
-from tailbox.node.host_information import host_name, netcheck_json
+from tailbox.node.host_information import netcheck_json
 from tailbox.node.link_watch import LinkWatch
 from tailbox.node.netcheck_runner import NetcheckResult, NetcheckRunner
 from tailbox.node.netmap_cache import NetmapCache
 from tailbox.node.netmap_keeper import NetmapKeeper
+from tailbox.node.parts import make_client, make_engine, make_session, state_at_start
 from tailbox.node.pings import Pings
 from tailbox.node.self_report import SelfReport
-from tailbox.node.state_file import NodeState, StateStore, logged_out, open_state
-from tailbox.node.traffic import Traffic
+from tailbox.node.state_file import StateStore, logged_out, open_state
 from tailbox.node.underlay import Underlay
-from tailbox.node.underlay_events import EndpointUnreachable, UnderlayEvent
-from tailbox.paths.events import FreshEndpointsWanted
-from tailbox.paths.path import Direct, Path, Relayed
+from tailbox.node.underlay_events import UnderlayEvent
 from tailbox.randomness import RandomSource
 from tailbox.runtime.network import Network
 from tailbox.runtime.supervisor import Supervisor, TaskFailed
-from tailbox.runtime.tls import client_context
 from tailbox.telemetry.events import EventLog
-from tailbox.wire.control.capability import CURRENT_VERSION
-from tailbox.wire.control.derp_map import DERPMap
 from tailbox.wire.control.timestamp import Timestamp
-from tailbox.wire.keys import DiscoPrivateKey, MachinePrivateKey, NodePrivateKey, NodePublicKey
-from tailbox.wire.train import Train
+from tailbox.wire.keys import DiscoPrivateKey, NodePrivateKey, NodePublicKey
 
 HOME_RELAY_PATIENCE_S = 5.0  # ours: a node without any reachable relay counts as running after this
 MEASURE_TIMEOUT_S = 10.0  # ours: twice what a run takes at most
@@ -81,7 +72,6 @@ class Backend:
         self.network = network
         self._include_loopback = include_loopback
         self.pings = Pings()
-        self.traffic = Traffic()
         self._is_patience_timed = False
         self._home_region = 0
         self._state = BackendState.NO_STATE
@@ -120,65 +110,36 @@ class Backend:
         await self.supervisor.close()
         await self.control.close()
         self.netmaps.close()
-        self.netcheck.close()
-        self.driver.close()
-        await self.underlay.close()
+        await self.data_path.close()
         self.store.close()
         self._changed.set()
 
     def _open_state(self) -> None:
-        loaded = self.store.load()
-        state = loaded or NodeState(machine_key=generate(MachinePrivateKey, self.random))
-        server = self.config.login_server or state.login_server
-        if not server:
-            raise ConfigError("login_server", "", "which coordinator to join is not known")
-        if state.login_server not in ("", server):
-            state = logged_out(state)  # another tailnet: the old login means nothing there
-        wanted = host_name(self.config, state.hostname)
-        self.state_on_disk = replace(state, login_server=server, hostname=wanted, want_running=True, logged_out=False)
+        self.state_on_disk = state_at_start(self.store.load(), self.config, self.random)
         self.store.save(self.state_on_disk)
 
     def _make_parts(self) -> None:
         disco_key = generate(DiscoPrivateKey, self.random)
         self.supervisor = Supervisor(on_failure=self._on_failure, clock=self.clock, random=self.random)
-        self._make_session(disco_key)
-        self._make_engine(disco_key)
-        self._make_control()
-
-    def _make_session(self, disco_key: DiscoPrivateKey) -> None:
-        config, state = self.config, self.state_on_disk
-        settings = SessionSettings(state.login_server, config.read_auth_key(), config.is_ephemeral)
-        self.session = ControlSession(
-            settings,
-            node_key=state.node_key,
-            old_node_key=state.old_node_key,
-            disco_key=disco_public(disco_key),
-            random=self.random,
-        )
+        self.session = make_session(self.config, self.state_on_disk, disco_key, self.random)
         self._identity = self.session.node_key
+        self._make_data_path(disco_key)
+        self._make_control()
 
     def _make_control(self) -> None:
         """And what hangs on it."""
-        state, authorities = self.state_on_disk, self.config.tls_ca_file
-        self._cache = NetmapCache(self.config.state_dir, state.login_server)
+        self._cache = NetmapCache(self.config.state_dir, self.state_on_disk.login_server)
         self.netmaps = NetmapKeeper(
             self.driver,
             self.clock,
             self.supervisor,
             self._cache,
             preferences=self._preferences,
-            on_derp_map=self._on_derp_map,
+            on_derp_map=self.data_path.set_derp_map,
             on_applied=self._on_netmap,
             on_ended=self._on_map_ended,
         )
-        client = ControlClient(
-            state.login_server,
-            state.machine_key,
-            version=CURRENT_VERSION,
-            network=self.network,
-            random=self.random,
-            tls=client_context(authorities=authorities) if authorities else None,
-        )
+        client = make_client(self.config, self.state_on_disk, self.network, self.random)
         self.control = ControlLoop(
             self.session,
             client,
@@ -191,49 +152,40 @@ class Backend:
             self.session, self.driver, log_id=self.random.bytes(32).hex(), tell_soon=self.control.update_soon
         )
 
-    def _make_engine(self, disco_key: DiscoPrivateKey) -> None:
-        """Underlay, engine, and what hangs on them."""
-        config = self.config
-        self.underlay = Underlay(
-            self.network,
-            self.clock,
-            self._on_train,
-            random=self.random,
-            supervisor=self.supervisor,
-            on_event=self._on_underlay_event,
-            on_peer_gone=self._on_peer_gone,
-            include_loopback=self._include_loopback,
-            relay_authorities=config.tls_ca_file,
-        )
-        engine = Engine(
-            self._identity,
-            disco_key,
-            node_public(self._identity),
-            transmit=self._transmit,
-            random=self.random,
-            unix_offset_s=self.clock.unix_time() - self.clock.monotonic(),
-            mtu=config.mtu,
+    def _make_data_path(self, disco_key: DiscoPrivateKey) -> None:
+        config, clock, random = self.config, self.clock, self.random
+        self.data_path = path = DataPath(
+            clock,
+            make_underlay=lambda owner: Underlay(
+                self.network,
+                clock,
+                owner.on_train,
+                random=random,
+                supervisor=self.supervisor,
+                on_event=owner.on_underlay_event,
+                on_peer_gone=owner.on_peer_gone,
+                include_loopback=self._include_loopback,
+                relay_authorities=config.tls_ca_file,
+            ),
+            make_engine=lambda transmit: make_engine(
+                config, self._identity, disco_key, transmit=transmit, clock=clock, random=random, tap=self.tap
+            ),
+            make_netcheck=lambda underlay: NetcheckRunner(
+                self.network,
+                clock,
+                underlay,
+                self.supervisor,
+                random=random,
+                on_result=self._on_netcheck,
+                fixed_port=config.listen_port,
+            ),
+            forward_to=config.forward_to,
             tap=self.tap,
+            on_engine_event=self._on_engine_event,
+            on_underlay_event=self._on_underlay_event,
         )
-        engine.stack.set_forwarding(own_addresses=True, other_addresses=False)
-        self.driver = EngineDriver(
-            engine,
-            self.clock,
-            on_event=self._on_engine_event,
-            on_pending=lambda pending: self.forwarder.offer(pending),
-            on_stun=self._on_stun,
-            reply=self._reply,
-        )
-        self.forwarder = Forwarder(self.driver, host=config.forward_to, tap=self.tap)
-        self.netcheck = NetcheckRunner(
-            self.network,
-            self.clock,
-            self.underlay,
-            self.supervisor,
-            random=self.random,
-            on_result=self._on_netcheck,
-            fixed_port=config.listen_port,
-        )
+        self.underlay, self.driver, self.netcheck = path.underlay, path.driver, path.netcheck
+        self.forwarder, self.traffic = path.forwarder, path.traffic
         self.underlay.set_private_key(self._identity)
 
     # State.
@@ -262,25 +214,14 @@ class Backend:
         self.say_changed()
 
     def _derive_state(self) -> BackendState:
-        phase = self.session.phase
-        if phase is Phase.STOPPED:
-            return BackendState.STOPPED
-        if phase is Phase.LOGGED_OUT:
-            return BackendState.NEEDS_LOGIN
-        netmap = self.netmap
-        if netmap is None:
-            waits = phase is Phase.AWAITING_USER or self.session.last_error
-            return BackendState.NEEDS_LOGIN if waits else BackendState.STARTING
-        if netmap.is_expired(netmap.self_node, now_unix_s=self.clock.unix_time()):
-            return BackendState.NEEDS_LOGIN
-        if not netmap.self_node.machine_authorized:
-            return BackendState.NEEDS_MACHINE_AUTH
-        if self._home_region in self.underlay.connected_regions or self._is_patience_over():
-            return BackendState.RUNNING
-        return BackendState.RUNNING if self._state is BackendState.RUNNING else BackendState.STARTING
-
-    def _is_patience_over(self) -> bool:
-        return self.clock.monotonic() - self.netmaps.since >= HOME_RELAY_PATIENCE_S
+        has_relay = self._home_region in self.underlay.connected_regions
+        is_patience_over = self.clock.monotonic() - self.netmaps.since >= HOME_RELAY_PATIENCE_S
+        return derive_state(
+            self.session,
+            self.netmap,
+            is_reachable=has_relay or is_patience_over or self._state is BackendState.RUNNING,
+            now_unix_s=self.clock.unix_time(),
+        )
 
     def publish(self, event: object) -> None:
         self.events.publish(f"node:{self.state_on_disk.hostname}", event)
@@ -327,9 +268,7 @@ class Backend:
 
     async def rebind(self) -> None:
         """The network changed: new sockets, and every path is searched anew."""
-        await self.underlay.rebind()
-        self.driver.perform(self.driver.engine.rebind(now=self.driver.now))
-        self.netcheck.network_changed()
+        await self.data_path.rebind()
 
     async def measure(self) -> dict[str, object]:
         """A fresh netcheck, in upstream's JSON. Raises TimeoutError."""
@@ -376,10 +315,6 @@ class Backend:
             always_relay=self.config.always_relay,
         )
 
-    def _on_derp_map(self, derp_map: DERPMap | None) -> None:
-        self.underlay.set_derp_map(derp_map)
-        self.netcheck.set_derp_map(derp_map)
-
     def _on_netmap(self, netmap: Netmap) -> None:
         """The engine has it."""
         if not self._is_patience_timed:
@@ -410,8 +345,7 @@ class Backend:
         if key == self._identity:
             return
         self._identity = key
-        self.driver.engine.set_identity(key, node_public(key))
-        self.underlay.set_private_key(key)
+        self.data_path.set_identity(key, node_public(key))
         self.netmaps.engine_was_reset()
 
     # Events of the parts.
@@ -429,40 +363,12 @@ class Backend:
 
     def _on_engine_event(self, event: EngineEvent) -> None:
         self.pings.handle(event, now=self.driver.now)
-        if isinstance(event, FreshEndpointsWanted):
-            self.netcheck.request()
         self.publish(event)
 
     def _on_underlay_event(self, event: UnderlayEvent) -> None:
         self.publish(event)
-        if isinstance(event, EndpointUnreachable):
-            found = self.driver.engine.endpoint_failed(event.peer, event.endpoint, now=self.driver.now)
-            self.driver.perform(found)
         if not self._is_closed:
             self._refresh_state()
-
-    def _on_peer_gone(self, peer: NodePublicKey, region_id: int) -> None:
-        self.driver.perform(self.driver.engine.relay_gone(peer, region_id, now=self.driver.now))
-
-    def _on_train(self, train: Train, source: Path, relay_peer: NodePublicKey | None) -> None:
-        self.traffic.note_inbound(train, source)
-        if type(source) is Relayed:
-            self.netcheck.heard_relay(source.region_id)
-        self.driver.on_train(train, source, relay_peer)
-
-    def _transmit(self, path: Path, peer: NodePublicKey, train: Train) -> None:
-        self.traffic.note_outbound(train, path)
-        self.underlay.send(path, peer, train)
-
-    def _on_stun(self, message: bytes, source: Path) -> None:
-        if isinstance(source, Direct):
-            self.netcheck.handle_stun(message)
-
-    def _reply(self, source: Path, relay_peer: NodePublicKey | None, datagram: bytes) -> None:
-        if isinstance(source, Direct):
-            self.underlay.send_datagram(source.endpoint, datagram)
-        elif relay_peer is not None:
-            self.underlay.send(source, relay_peer, Train.of(datagram))
 
     def _on_netcheck(self, result: NetcheckResult) -> None:
         if self._is_closed:

@@ -18,7 +18,7 @@ SLEPT_S = 60.0  # ours: the wall clock got that far ahead of the monotonic one, 
 
 
 class LinkWatch:
-    """Calls `on_change` after each change; `run` never returns."""
+    """Calls `on_change` after each change, again while it raises OSError; `run` never returns."""
 
     def __init__(
         self,
@@ -35,12 +35,18 @@ class LinkWatch:
 
     async def run(self) -> None:
         addresses, offset_s = self._addresses(), self._offset_s()
+        is_due = False
         while True:
             await asyncio.sleep(self._check_every_s)
             before = addresses, offset_s
             addresses, offset_s = self._addresses(), self._offset_s()
-            if addresses != before[0] or offset_s - before[1] > SLEPT_S:
-                await self._on_change()
+            is_due = is_due or addresses != before[0] or offset_s - before[1] > SLEPT_S
+            if is_due:
+                try:
+                    await self._on_change()
+                except OSError:
+                    continue  # in the middle of the change there may be no network at all: again next time
+                is_due = False
 
     def _addresses(self) -> frozenset[IPAddress]:
         return frozenset(usable_addresses(self._network.interface_addresses(), include_loopback=False))
