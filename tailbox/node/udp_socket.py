@@ -18,7 +18,13 @@ from tailbox.node.underlay_events import SegmentationOffloadRefused, UdpBound, U
 from tailbox.paths.path import Direct
 from tailbox.runtime.network import Network, SocketAddress, UdpSocket
 from tailbox.wire.addresses import Endpoint
-from tailbox.wire.train import MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train
+from tailbox.wire.train import (
+    LONGEST_TRAIN_BYTES,
+    LONGEST_TRAIN_PACKETS,
+    MAX_TRAIN_BYTES,
+    MAX_TRAIN_PACKETS,
+    Train,
+)
 
 UDP_SEGMENT, UDP_GRO = 103, 104  # linux/udp.h; the socket module has no names for them
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
@@ -49,8 +55,56 @@ class UdpCounters:
     truncated: int = 0
 
 
+class _Arrivals:
+    """One buffer for what consecutive receive calls bring: side by side, what one sender sent is one long train."""
+
+    __slots__ = ("_data", "_end", "_packets", "_start", "_stride", "sender")
+
+    def __init__(self) -> None:
+        self._data = memoryview(bytearray(LONGEST_TRAIN_BYTES))
+        self._start = self._end = 0
+        self._stride = 0
+        self._packets = 0
+        self.sender: SocketAddress | None = None
+
+    def room(self) -> memoryview:
+        """Where the next receive call may write."""
+        return self._data[self._end : self._end + RECEIVE_BYTES]
+
+    def continues(self, size: int, stride: int, packets: int, sender: SocketAddress) -> bool:
+        """Whether what was just written to `room()` belongs to the train: equal packets, or a shorter last one."""
+        return (
+            self._end > self._start
+            and (stride == self._stride or (packets == 1 and size < self._stride))
+            and (self._end - self._start) % self._stride == 0
+            and sender == self.sender
+            and self._packets + packets <= LONGEST_TRAIN_PACKETS
+        )
+
+    def begin(self, stride: int, sender: SocketAddress) -> None:
+        """What was just written is the start of a train. The former one has been taken."""
+        self._stride, self.sender = stride, sender
+
+    def add(self, size: int, packets: int) -> bool:
+        """Count it in. False: take the train now, there is no room for more."""
+        self._end += size
+        self._packets += packets
+        return self._end + RECEIVE_BYTES <= LONGEST_TRAIN_BYTES
+
+    def take(self) -> Train:
+        """The train; what was written behind it stays."""
+        train = Train(self._data[self._start : self._end], self._stride)
+        self._start, self._packets = self._end, 0
+        return train
+
+    def rewind(self) -> None:
+        """Nothing is left in here: begin at the start again, where the cache is warm."""
+        self._start = self._end = self._packets = 0
+        self.sender = None
+
+
 class TrainSocket:
-    """One family's socket. Received trains live until the wakeup after next."""
+    """One family's socket. A received train lives until its callback returns."""
 
     def __init__(
         self,
@@ -72,8 +126,8 @@ class TrainSocket:
         self._backlog_bytes = 0
         self._addresses: dict[Endpoint, SocketAddress] = {}
         self._sources: dict[SocketAddress, Direct] = {}
-        self._buffers = [memoryview(bytearray(RECEIVE_BYTES)) for _ in range(RECEIVES_PER_WAKEUP)]
-        self._next_buffer = 0
+        self._arrivals = _Arrivals()
+        self._is_open = True
         self.ip_version = 6 if family == socket.AF_INET6 else 4
         self.counters = counters or UdpCounters()
         self.can_segment = use_offload and self._offers(UDP_SEGMENT)
@@ -94,11 +148,11 @@ class TrainSocket:
 
     def close(self) -> None:
         """Harmless twice."""
-        if self._buffers:
+        if self._is_open:
+            self._is_open = False
             self._network.watch_readable(self._socket, None)
             self._network.watch_writable(self._socket, None)
             self._backlog.clear()
-            self._buffers = []
             self._socket.close()
 
     # Sending.
@@ -113,7 +167,7 @@ class TrainSocket:
         for start in range(0, size, piece_bytes):
             piece = Train(view[start : start + piece_bytes], min(stride, size - start))
             error = self._send_piece(piece, address, Train(view[start:], min(stride, size - start)))
-            if error is not None or self._backlog or not self._buffers:
+            if error is not None or self._backlog or not self._is_open:
                 return error
         return None
 
@@ -173,34 +227,43 @@ class TrainSocket:
     # Receiving.
 
     def _on_readable(self) -> None:
-        counters = self.counters
+        """Drain the socket, within bounds. Several full loads of one sender are handed on as one long train."""
+        arrivals = self._arrivals
         for _ in range(RECEIVES_PER_WAKEUP):
-            if not self._buffers:  # closed by what the last train led to
-                return
-            buffer = self._buffers[self._next_buffer]
-            self._next_buffer = (self._next_buffer + 1) % RECEIVES_PER_WAKEUP
             try:
-                size, control, flags, address = self._socket.recvmsg_into((buffer,), _GRO_ROOM)
+                size, control, flags, sender = self._socket.recvmsg_into((arrivals.room(),), _GRO_ROOM)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError:  # an ICMP error of something sent earlier; the next call goes on
-                counters.receive_errors += 1
+                self.counters.receive_errors += 1
                 continue
             if flags & socket.MSG_TRUNC:
-                counters.truncated += 1
-                continue
-            stride = size
-            for level, kind, value in control:
-                if level == SOL_UDP and kind == UDP_GRO:
-                    stride = _GRO_SIZE.unpack_from(value)[0]
-            if not 0 < stride <= size:
-                stride = size
-            if not size:
-                continue
-            train = Train(buffer[:size], stride)
-            counters.received_packets += len(train)
-            counters.received_bytes += size
-            self._on_train(train, self._sources.get(address) or self._source_of(address))
+                self.counters.truncated += 1
+            elif size:
+                self._take_in(size, _stride_of(size, control), sender)
+                if not self._is_open:  # closed by what the last train led to
+                    return
+        self._hand_on()
+
+    def _take_in(self, size: int, stride: int, sender: SocketAddress) -> None:
+        arrivals, packets = self._arrivals, -(-size // stride)
+        self.counters.received_packets += packets
+        self.counters.received_bytes += size
+        if not arrivals.continues(size, stride, packets, sender):
+            if arrivals.sender is not None:
+                self._on_train(arrivals.take(), self._source_at(arrivals.sender))
+            arrivals.begin(stride, sender)
+        if not arrivals.add(size, packets):
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        arrivals = self._arrivals
+        if arrivals.sender is not None and self._is_open:
+            self._on_train(arrivals.take(), self._source_at(arrivals.sender))
+        arrivals.rewind()
+
+    def _source_at(self, address: SocketAddress) -> Direct:
+        return self._sources.get(address) or self._source_of(address)
 
     def _source_of(self, address: SocketAddress) -> Direct:
         if len(self._sources) >= MAX_CACHED_ADDRESSES:
@@ -234,3 +297,12 @@ class TrainSocket:
         for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             if not self._enable(socket.SOL_SOCKET, forced, BUFFER_BYTES):
                 self._enable(socket.SOL_SOCKET, plain, BUFFER_BYTES)
+
+
+def _stride_of(size: int, control: list[tuple[int, int, bytes]]) -> int:
+    """What UDP_GRO says of the datagrams that one call brought; without it there is one."""
+    for level, kind, value in control:
+        if level == SOL_UDP and kind == UDP_GRO:
+            stride: int = _GRO_SIZE.unpack_from(value)[0]
+            return stride if 0 < stride <= size else size
+    return size

@@ -58,7 +58,7 @@ class Outbox:
         window: int,
         last_flags: int,
     ) -> None:
-        """Send payload as segments of equal size and a shorter last one: at most MAX_ROWS, in trains."""
+        """Send payload as segments of equal size and a shorter last one: at most MAX_ROWS, as one long train."""
         size = len(payload)
         full = size // segment_bytes
         if full < MIN_BATCH:
@@ -82,11 +82,7 @@ class Outbox:
             packet = template.segment(position, acknowledgment, last_flags, window, payload=payload[-rest:])
             flat[used : used + len(packet)] = np.frombuffer(packet, np.uint8)
             used += len(packet)
-        data, length = flat.data, train_packets(stride) * stride
-        lane = self.looping if template.loops else self.trains
-        for start in range(0, used, length):
-            piece = data[start : min(start + length, used)]
-            lane.append(Train(piece, min(stride, len(piece))))
+        (self.looping if template.loops else self.trains).append(Train(flat.data[:used], stride))
 
     def _post_singly(
         self,

@@ -13,6 +13,9 @@ Three kinds travel as trains: IP packets between stack and WireGuard, WireGuard 
 underlay, and whatever a socket brought, before it is told apart. IP packets may be followed by zero bytes up to their
 stride, the padding that WireGuard adds; their own length field says where they end.
 
+One system call carries up to MAX_TRAIN_PACKETS packets and MAX_TRAIN_BYTES. Inside the node a train may be a long one
+of several such loads, so that whatever is done once a train is done once for all of them; who sends it cuts it.
+
 **Ownership**: the buffer belongs to whoever made the train and stays valid until that object is called again. Who
 keeps a train beyond that, in a queue say, keeps `train.copied()`.
 """
@@ -24,6 +27,8 @@ from typing import Self
 
 MAX_TRAIN_BYTES = 65_507  # the largest UDP payload over IPv4, which one UDP_SEGMENT message may fill
 MAX_TRAIN_PACKETS = 64  # Linux UDP_MAX_SEGMENTS
+LONGEST_TRAIN_BYTES = 1 << 18  # ours: four loads; more would not stay in a core's cache from stage to stage
+LONGEST_TRAIN_PACKETS = 4 * MAX_TRAIN_PACKETS
 
 
 class Train:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from tailbox.wire.train import MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train
+from tailbox.wire.train import LONGEST_TRAIN_BYTES, LONGEST_TRAIN_PACKETS, MAX_TRAIN_BYTES, Train
 from tailbox.wire.wireguard import (
     TRANSPORT_HEADER,
     TRANSPORT_HEADER_BYTES,
@@ -34,7 +34,6 @@ from tailbox.wireguard.replay_window import ReplayWindow
 SEAL_AS_MATRIX_FROM = 3  # packets; measured
 OPEN_AS_MATRIX_FROM = 8  # packets; measured
 MAX_LAYOUTS = 16  # ours: strides whose slices are kept ready
-WORKSPACE_BYTES = 1 << 16
 
 FORGED = -1  # in place of a plaintext's length
 
@@ -48,7 +47,7 @@ class _Layout:
     __slots__ = ("plain", "plain_stride", "sealed_bodies", "stride")
 
     def __init__(self, stride: int) -> None:
-        rows = max(1, min(MAX_TRAIN_PACKETS, WORKSPACE_BYTES // stride))
+        rows = _rows_of(stride)
         self.stride = stride
         self.plain_stride = stride - TRANSPORT_OVERHEAD_BYTES
         starts = range(0, rows * stride, stride)
@@ -61,14 +60,19 @@ def sealed_length(plain: int) -> int:
     return padded_length(plain) + TRANSPORT_OVERHEAD_BYTES
 
 
+def _rows_of(sealed_stride: int) -> int:
+    """How many packets of so many sealed bytes the workspaces hold."""
+    return min(LONGEST_TRAIN_PACKETS, LONGEST_TRAIN_BYTES // sealed_stride)
+
+
 def sealable_parts(train: Train) -> tuple[Train, ...]:
-    """The train, cut where one datagram batch ends; nothing if a single packet does not fit a datagram."""
+    """The train, cut where a sealer's buffer ends; nothing if a single packet does not fit a datagram."""
     stride = sealed_length(train.stride)
-    most = min(MAX_TRAIN_PACKETS, MAX_TRAIN_BYTES // stride)
+    if stride > MAX_TRAIN_BYTES:
+        return ()
+    most = _rows_of(stride)
     if len(train) <= most:
         return (train,)
-    if not most:
-        return ()
     data, step = memoryview(train.data), most * train.stride
     return tuple(
         Train(data[start : start + step], min(train.stride, len(data) - start)) for start in range(0, len(data), step)
@@ -90,9 +94,9 @@ class TrainSealer:
     """Seals trains into one buffer, which the next call overwrites."""
 
     def __init__(self) -> None:
-        self._sealed = memoryview(bytearray(WORKSPACE_BYTES))
-        self._padded = memoryview(bytearray(WORKSPACE_BYTES))
-        self._ordinals = np.arange(MAX_TRAIN_PACKETS, dtype="<u8")
+        self._sealed = memoryview(bytearray(LONGEST_TRAIN_BYTES))
+        self._padded = memoryview(bytearray(LONGEST_TRAIN_BYTES))
+        self._ordinals = np.arange(LONGEST_TRAIN_PACKETS, dtype="<u8")
         self._layouts: dict[int, tuple[_Layout, list[memoryview], npt.NDArray[np.uint64]]] = {}
 
     def seal(self, cipher: ChaCha20Poly1305, remote_index: int, counter: int, train: Train) -> Train:
@@ -242,7 +246,7 @@ class TrainOpener:
     """Opens trains into one buffer, which the next train overwrites."""
 
     def __init__(self) -> None:
-        self._plain = memoryview(bytearray(WORKSPACE_BYTES))
+        self._plain = memoryview(bytearray(LONGEST_TRAIN_BYTES))
         self._layouts: dict[int, tuple[_Layout, list[memoryview]]] = {}
 
     def open(

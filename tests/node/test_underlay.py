@@ -136,6 +136,36 @@ async def test_trains_arrive_packet_by_packet_as_sent(
     assert {path for _, path in b.trains} == {a.at(host)}
 
 
+async def test_consecutive_loads_of_one_sender_are_one_long_train(start: Start) -> None:
+    a, b = await start(), await start()
+    sent = train_of(4 * 49)
+    a.underlay.send(b.at("127.0.0.1"), PEER, sent)
+    assert await b.expect(4 * 49) == [bytes(packet) for packet in sent]
+    assert b.trains == [(4 * 49, a.at("127.0.0.1"))]
+
+
+async def test_senders_and_sizes_are_kept_apart(start: Start) -> None:
+    a, b, c = await start(), await start(), await start()
+    there = c.at("127.0.0.1")
+    for index in range(12):  # more than one wake-up takes
+        for side in (a, b):
+            side.underlay.send(there, PEER, train_of(3 + index, last_bytes=100 + index))
+    packets = 2 * sum(3 + index for index in range(12))
+    await c.expect(packets)
+    for side in (a, b):
+        mine = [count for count, path in c.trains if path == side.at("127.0.0.1")]
+        assert mine == [3 + index for index in range(12)]  # a shorter packet ends its train
+
+
+async def test_single_datagrams_make_trains_too(start: Start) -> None:
+    a, b = await start(use_offload=False), await start(use_offload=False)
+    for size in (500, 500, 500, 20, 600, 600):
+        a.underlay.send(b.at("127.0.0.1"), PEER, Train.of(bytes(size)))
+    await b.expect(6)
+    assert [len(packet) for packet in b.packets] == [500, 500, 500, 20, 600, 600]
+    assert [count for count, _ in b.trains] == [4, 2]
+
+
 async def test_one_call_carries_a_whole_train(start: Start) -> None:
     a, b = await start(), await start()
     a.underlay.send(b.at("127.0.0.1"), PEER, train_of(49))

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailbox.wire.train import MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train
+from tailbox.wire.train import LONGEST_TRAIN_BYTES, LONGEST_TRAIN_PACKETS, MAX_TRAIN_BYTES, Train
 from tailbox.wire.wireguard import TransportData, decode
 from tailbox.wireguard import batches
 from tailbox.wireguard.batches import (
@@ -32,7 +32,8 @@ SEALER, OPENER = TrainSealer(), TrainOpener()  # one for all examples: buffers h
 @st.composite
 def trains(draw: st.DrawFn, *, least: int = 1) -> Train:
     stride = draw(st.integers(1, 200) | st.sampled_from([1280, 1276, 640]))
-    count = draw(st.integers(least, min(MAX_TRAIN_PACKETS, MAX_TRAIN_BYTES // sealed_length(stride))))
+    most = min(LONGEST_TRAIN_PACKETS, LONGEST_TRAIN_BYTES // sealed_length(stride))
+    count = draw(st.integers(least, min(most, 64)) | st.integers(least, most))
     last = draw(st.integers(1, stride) | st.just(stride))
     length = (count - 1) * stride + last
     seed = draw(st.binary(min_size=1, max_size=16))
@@ -53,8 +54,8 @@ def open_both_ways(train: Train, span: tuple[int, int] | None = None) -> tuple[l
     with mock.patch.object(batches, "OPEN_AS_MATRIX_FROM", 1):
         as_matrix = OPENER.open(CIPHER, windows[1], train, (start, stop), counters[start:stop])
     assert outcome(by_packet) == outcome(as_matrix)
-    assert [windows[0].accept(counter) for counter in range(80)] == [
-        windows[1].accept(counter) for counter in range(80)
+    assert [windows[0].accept(counter) for counter in range(300)] == [
+        windows[1].accept(counter) for counter in range(300)
     ]
     return outcome(as_matrix)
 
@@ -155,14 +156,14 @@ def test_headers_are_read_alike_at_any_count(data: bytes, stride: int) -> None:
     assert counters == [int.from_bytes(packet[8:16], "little") for packet in readable]
 
 
-def test_trains_beyond_a_datagram_batch_are_cut() -> None:
-    whole = Train(bytes(1280 * 49), 1280)
+def test_trains_beyond_the_longest_are_cut() -> None:
+    whole = Train(bytes(1280 * 4 * 49), 1280)
     assert sealable_parts(whole) == (whole,)
-    parts = sealable_parts(Train(bytes(1280 * 100 + 7), 1280))
-    assert [(len(part), part.stride) for part in parts] == [(49, 1280), (49, 1280), (3, 1280)]
-    assert [len(part) for part in sealable_parts(Train(bytes(100), 1))] == [64, 36]
-    assert [(len(part), part.stride) for part in sealable_parts(Train(bytes(1280 * 49 + 7), 1280))] == [
-        (49, 1280),
+    parts = sealable_parts(Train(bytes(1280 * 400 + 7), 1280))
+    assert [(len(part), part.stride) for part in parts] == [(199, 1280), (199, 1280), (3, 1280)]
+    assert [len(part) for part in sealable_parts(Train(bytes(300), 1))] == [256, 44]
+    assert [(len(part), part.stride) for part in sealable_parts(Train(bytes(1280 * 199 + 7), 1280))] == [
+        (199, 1280),
         (1, 7),
     ]
     assert sealable_parts(Train.of(bytes(MAX_TRAIN_BYTES))) == ()
