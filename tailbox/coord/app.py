@@ -97,6 +97,7 @@ class Coord:
     ) -> None:
         self.coordinator = coordinator
         self.config = config
+        self.renderer = renderer
         self.metrics = CoordMetrics()
         self._owner_id = owner.id
         self._streams = MapStreams(clock=clock, random=random, metrics=self.metrics)

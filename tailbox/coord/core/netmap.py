@@ -1,7 +1,8 @@
 """Snapshot and viewer → MapResponse: the whole map, as the first message of a stream has it.
 
 A peer looks the same to every viewer (but for what the policy adds), so a Cartographer keeps the looks it has drawn:
-ten thousand viewers share ten thousand peers, and the difference of two maps finds unchanged peers by identity.
+ten thousand viewers share ten thousand peers, and the difference of two maps finds unchanged peers by identity. What is
+the same for everybody in one snapshot is a scene, set once; a viewer without limits gets it whole, itself left out.
 Source: control reference §6.4, §6.8; order as headscale hscontrol/mapper/builder.go.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tailbox.coord.core.access import Access, AccessRules, allow_all
+from tailbox.coord.core.access import Access, AccessRules, allow_all, everybody
 from tailbox.coord.core.devices import EXIT_ROUTES
 from tailbox.coord.core.dns import dns_config
 from tailbox.coord.core.owners import profile_of
@@ -21,6 +22,7 @@ from tailbox.coord.core.routes import is_exit_node, primary_routes
 from tailbox.coord.core.tailnet import Tailnet
 from tailbox.wire.control import capability
 from tailbox.wire.control.derp_map import DERPMap
+from tailbox.wire.control.dns import DNSConfig
 from tailbox.wire.control.map import Debug, MapResponse
 from tailbox.wire.control.node import CapabilityMap, Hostinfo, Node, UserProfile
 from tailbox.wire.control.timestamp import Timestamp
@@ -42,6 +44,19 @@ class _Look:
     node: Node
 
 
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """One snapshot, as far as viewers share it."""
+
+    tailnet: Tailnet
+    routes: Mapping[int, tuple[str, ...]]  # primary routes, by node
+    records: tuple[TailnetNode, ...]  # who may be seen at all: the authorised
+    looks: tuple[Node, ...]  # in the same order
+    places: Mapping[int, int]  # node → place in that order
+    profiles: tuple[UserProfile, ...]  # of all of them
+    dns_config: DNSConfig
+
+
 class Cartographer:
     """Draws maps, and keeps the looks of peers. One for all streams of a coordinator."""
 
@@ -49,54 +64,63 @@ class Cartographer:
         self.derp_map = derp_map
         self.rules = rules
         self._looks: dict[int, _Look] = {}
-        self._routes_of: tuple[Tailnet, Mapping[int, tuple[str, ...]]] | None = None
+        self._scene: _Scene | None = None
 
     def netmap(self, tailnet: Tailnet, viewer_id: int, *, now_unix_s: float) -> MapResponse:
         """The whole map of a viewer. An unauthorised one sees itself alone. Raises NotFound."""
         viewer = tailnet.node(viewer_id)
         access = self.rules(tailnet, viewer)
-        routes = self._primary_routes(tailnet)
-        peers = self._visible_peers(tailnet, viewer, access)
+        scene = self._scene_of(tailnet)
+        peers, profiles = self._peers(scene, viewer, access)
         return MapResponse(
-            node=_self_node(tailnet, viewer, access, routes.get(viewer.id, ())),
+            node=_self_node(tailnet, viewer, access, scene.routes.get(viewer.id, ())),
             derp_map=self.derp_map,
             domain=tailnet.settings.base_domain,
             collect_services=False,
             debug=Debug(disable_log_tail=True),
             ssh_policy=access.ssh_policy,
-            dns_config=dns_config(tailnet),
-            user_profiles=_profiles(tailnet, (viewer, *peers)),
+            dns_config=scene.dns_config,
+            user_profiles=profiles,
             packet_filters={BASE_FILTER: access.packet_filter},
-            peers=tuple(self._peer(tailnet, viewer, peer, access, routes.get(peer.id, ())) for peer in peers),
+            peers=peers,
             control_time=Timestamp.from_unix(now_unix_s),
         )
 
-    def _visible_peers(self, tailnet: Tailnet, viewer: TailnetNode, access: Access) -> list[TailnetNode]:
-        if not viewer.is_authorized:
-            return []
-        return [
-            node
-            for node in tailnet.nodes.values()
-            if node.is_authorized and node.id != viewer.id and access.is_visible(node)
+    def _peers(
+        self, scene: _Scene, viewer: TailnetNode, access: Access
+    ) -> tuple[tuple[Node, ...], tuple[UserProfile, ...]]:
+        """Whom the viewer sees, and the owners of these and of itself."""
+        place = scene.places.get(viewer.id)
+        if place is None:
+            return (), _profiles(scene.tailnet, (viewer,))
+        if _sees_all(viewer, access):
+            return scene.looks[:place] + scene.looks[place + 1 :], scene.profiles
+        seen = [
+            (record, look)
+            for record, look in zip(scene.records, scene.looks, strict=True)
+            if record is not viewer and access.is_visible(record)
         ]
+        peers = tuple(_seen_by(viewer, look, access) for _, look in seen)
+        return peers, _profiles(scene.tailnet, (viewer, *(record for record, _ in seen)))
 
-    def _primary_routes(self, tailnet: Tailnet) -> Mapping[int, tuple[str, ...]]:
-        if self._routes_of is None or self._routes_of[0] is not tailnet:
-            self._routes_of = (tailnet, primary_routes(tailnet))
-            for node_id in self._looks.keys() - tailnet.nodes.keys():
-                del self._looks[node_id]
-        return self._routes_of[1]
-
-    def _peer(
-        self, tailnet: Tailnet, viewer: TailnetNode, peer: TailnetNode, access: Access, routes: tuple[str, ...]
-    ) -> Node:
-        node = self._look(tailnet, peer, routes)
-        added = access.peer_capabilities.get(peer.id)
-        if added:
-            node = msgspec.structs.replace(node, cap_map={**node.cap_map, **added})
-        if 0 < viewer.capability_version < capability.HOME_DERP and node.home_derp:
-            node = msgspec.structs.replace(node, legacy_derp_string=f"{LEGACY_DERP_IP}:{node.home_derp}")
-        return node
+    def _scene_of(self, tailnet: Tailnet) -> _Scene:
+        """The present one, or a new one for a new snapshot."""
+        if self._scene is not None and self._scene.tailnet is tailnet:
+            return self._scene
+        for node_id in self._looks.keys() - tailnet.nodes.keys():
+            del self._looks[node_id]
+        routes = primary_routes(tailnet)
+        records = tuple(node for node in tailnet.nodes.values() if node.is_authorized)
+        self._scene = _Scene(
+            tailnet=tailnet,
+            routes=routes,
+            records=records,
+            looks=tuple(self._look(tailnet, record, routes.get(record.id, ())) for record in records),
+            places={record.id: place for place, record in enumerate(records)},
+            profiles=_profiles(tailnet, records),
+            dns_config=dns_config(tailnet),
+        )
+        return self._scene
 
     def _look(self, tailnet: Tailnet, peer: TailnetNode, routes: tuple[str, ...]) -> Node:
         look = self._looks.get(peer.id)
@@ -115,6 +139,26 @@ def netmap(
 ) -> MapResponse:
     """One map, drawn from nothing. Raises NotFound."""
     return Cartographer(derp_map=derp_map, rules=rules).netmap(tailnet, viewer_id, now_unix_s=now_unix_s)
+
+
+def _sees_all(viewer: TailnetNode, access: Access) -> bool:
+    """Whether every peer is shown to the viewer as it is."""
+    is_unlimited = access.is_visible is everybody and not access.peer_capabilities
+    return is_unlimited and not _needs_legacy_derp(viewer)
+
+
+def _needs_legacy_derp(viewer: TailnetNode) -> bool:
+    return 0 < viewer.capability_version < capability.HOME_DERP
+
+
+def _seen_by(viewer: TailnetNode, look: Node, access: Access) -> Node:
+    """A peer with what is there for this viewer only."""
+    added = access.peer_capabilities.get(look.id)
+    if added:
+        look = msgspec.structs.replace(look, cap_map={**look.cap_map, **added})
+    if _needs_legacy_derp(viewer) and look.home_derp:
+        look = msgspec.structs.replace(look, legacy_derp_string=f"{LEGACY_DERP_IP}:{look.home_derp}")
+    return look
 
 
 def _common_node(tailnet: Tailnet, node: TailnetNode, user: int, routes: tuple[str, ...]) -> Node:

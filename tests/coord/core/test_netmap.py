@@ -9,7 +9,7 @@ import msgspec
 
 from tailbox.coord.core.access import Access
 from tailbox.coord.core.checkin import check_in
-from tailbox.coord.core.devices import authorize_device, set_device_routes, tag_device
+from tailbox.coord.core.devices import authorize_device, rename_device, set_device_routes, tag_device
 from tailbox.coord.core.netmap import Cartographer, netmap
 from tailbox.coord.core.presence import close_session, open_session
 from tailbox.coord.core.records import DnsSettings, TailnetNode
@@ -173,3 +173,23 @@ def test_a_cartographer_draws_only_what_has_changed(world: World) -> None:
     assert after.peers[0] is before.peers[0]
     assert after.peers[1] is not before.peers[1]
     assert after == view(world, 1)
+
+
+def test_what_viewers_share_is_what_each_would_be_drawn_alone(world: World) -> None:
+    """One cartographer over several snapshots, for viewers with and without limits, against maps drawn from nothing."""
+    for number in range(1, 6):
+        world.enrolled(number, tags=("tag:web",) if number == 4 else ())
+    world.do(partial(authorize_device, node_id=5, is_authorized=False))
+
+    def rules(tailnet: Tailnet, viewer: TailnetNode) -> Access:
+        return Access(is_visible=lambda peer: peer.id != 1) if viewer.id == 2 else Access()
+
+    cartographer = Cartographer(derp_map=DERP_MAP, rules=rules)
+    for name in ("first", "second"):
+        world.do(partial(rename_device, node_id=3, name=name))
+        for viewer in range(1, 6):
+            shared = cartographer.netmap(world.tailnet, viewer, now_unix_s=world.now)
+            alone = netmap(world.tailnet, viewer, derp_map=DERP_MAP, now_unix_s=world.now, rules=rules)
+            assert shared == alone
+    peers = {viewer: [peer.id for peer in view(world, viewer).peers] for viewer in (1, 4, 5)}
+    assert peers == {1: [2, 3, 4], 4: [1, 2, 3], 5: []}
