@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -24,11 +25,14 @@ from tailbox.node.core.control_session import LoginRefused, VisitUrl
 from tailbox.node.core.status import BackendState, JsonObject, node_json
 from tailbox.node.events import NetmapChanged, PrefsChanged, StateChanged
 from tailbox.node.host_information import VERSION_TEXT
+from tailbox.node.local_dial import dial
 from tailbox.node.metrics import NodeMetrics
 from tailbox.node.prefs import masked_changes, prefs_json
+from tailbox.runtime.byte_stream import ByteStream
 from tailbox.runtime.service import Address as ListenAddress
 from tailbox.runtime.service import Listen, RunningServer, Service, serve
 from tailbox.runtime.status_routes import Health
+from tailbox.runtime.upgrade import UpgradeHandler, UpgradeRequest, refuse
 from tailbox.wire.control.capability import CURRENT_VERSION
 from tailbox.wire.control.json import to_builtins
 
@@ -70,7 +74,8 @@ class LocalApi:
             if len(str(socket).encode()) > MAX_UNIX_SOCKET_PATH_BYTES:
                 raise ConfigError("socket", str(socket), f"longer than {MAX_UNIX_SOCKET_PATH_BYTES} bytes")
             socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._servers.append(await serve([self.service(self.routes())], listen=[Listen(socket)]))
+            service = self.service(self.routes(), upgrades={PREFIX + "dial": self._dial})
+            self._servers.append(await serve([service], listen=[Listen(socket)]))
         if metrics_listen:
             at = ListenAddress.parse(metrics_listen)
             self._servers.append(await serve([self.service(())], listen=[Listen(at)]))
@@ -80,8 +85,10 @@ class LocalApi:
         for server in self._servers:
             await server.stop()
 
-    def service(self, routes: tuple[BaseRoute, ...]) -> Service:
-        return Service("node", routes=routes, registry=self._metrics.registry, health=self._health)
+    def service(
+        self, routes: tuple[BaseRoute, ...], *, upgrades: Mapping[str, UpgradeHandler] = MappingProxyType({})
+    ) -> Service:
+        return Service("node", routes=routes, upgrades=upgrades, registry=self._metrics.registry, health=self._health)
 
     def routes(self) -> tuple[BaseRoute, ...]:
         table: tuple[tuple[str, str, Handler], ...] = (
@@ -120,8 +127,7 @@ class LocalApi:
 
     def _guarded(self, handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:
-            headers = request.headers
-            if "referer" in headers or "origin" in headers or headers.get("host", "") not in ("", LOCAL_HOST):
+            if _is_foreign(request.headers):
                 return PlainTextResponse("invalid localapi request\n", status_code=403, headers=HEADERS)
             try:
                 response = await handler(request)
@@ -251,6 +257,12 @@ class LocalApi:
             raise ValueError(f"unknown action {action!r}")
         return PlainTextResponse("done\n")
 
+    async def _dial(self, request: UpgradeRequest, stream: ByteStream) -> None:
+        if _is_foreign(request.headers):
+            stream.write(refuse(403, "invalid localapi request\n"))
+        else:
+            await dial(self._node, request, stream)
+
     def _constant(self, value: JsonObject) -> Handler:
         async def answer(request: Request) -> Response:
             return JSONResponse(value)
@@ -361,6 +373,11 @@ class LocalApi:
             "LocalUserID": "",
             "ControlURL": state.login_server,
         }
+
+
+def _is_foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a browser may have been talked into this request. Names are lower case."""
+    return "referer" in headers or "origin" in headers or headers.get("host", "") not in ("", LOCAL_HOST)
 
 
 def _json(value: object) -> Response:

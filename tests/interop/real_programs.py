@@ -39,12 +39,17 @@ def missing_programs(*names: str) -> str:
 
 
 def run_program(
-    name: str, *arguments: str, timeout_s: float = 30.0, extra: Mapping[str, str] | None = None, check: bool = False
+    name: str,
+    *arguments: str,
+    timeout_s: float = 30.0,
+    extra: Mapping[str, str] | None = None,
+    check: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """A program, to its end, with its output as text; `check`: failure is an AssertionError that shows it."""
     done = subprocess.run(
         [find_program(name), *arguments],
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **CONTAINED, **(extra or {})},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -55,11 +60,12 @@ def run_program(
 
 
 def start_program(name: str, *arguments: str) -> subprocess.Popen[str]:
-    """A program in the background, of which only stderr is kept."""
+    """A program in the background, its three streams being pipes with text."""
     return subprocess.Popen(
         [find_program(name), *arguments],
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **CONTAINED},
-        stdout=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -25,9 +25,12 @@ class Driven:
     other: NodeProcess
     key: str
 
-    def tailscale(self, *arguments: str, check: bool = True, timeout_s: float = 30.0) -> Any:
-        socket = self.node.directory / SOCKET_NAME
-        return run_program("tailscale", f"--socket={socket}", *arguments, check=check, timeout_s=timeout_s)
+    def tailscale(self, *arguments: str, check: bool = True) -> Any:
+        return run_program("tailscale", self.socket_flag, *arguments, check=check)
+
+    @property
+    def socket_flag(self) -> str:
+        return f"--socket={self.node.directory / SOCKET_NAME}"
 
     def state(self) -> str:
         return str(self.node.status().get("BackendState"))
@@ -100,6 +103,23 @@ def test_debug_views(driven: Driven) -> None:
     assert driven.tailscale("serve", "status").stdout
 
 
+def test_nc_reaches_into_the_tailnet(driven: Driven, lab: Lab) -> None:
+    port = lab.page("through nc\n")
+    asking = start_program("tailscale", driven.socket_flag, "nc", "other", str(port))
+    assert asking.stdin is not None
+    assert asking.stdout is not None
+    try:
+        asking.stdin.write("GET / HTTP/1.0\r\n\r\n")
+        asking.stdin.flush()  # it stays open: `nc` ends with its input
+        assert asking.stdout.read().endswith("through nc\n")
+    finally:
+        asking.kill()
+        asking.communicate()
+    refused = driven.tailscale("nc", "nobody", str(port), check=False)
+    assert refused.returncode == 1
+    assert "502" in refused.stderr
+
+
 def test_down_and_up(driven: Driven) -> None:
     driven.tailscale("down")
     assert driven.state() == "Stopped"
@@ -147,8 +167,7 @@ def test_a_refused_key_shows_its_reason_and_a_person_helps(driven: Driven) -> No
     assert refused.returncode == 1
     assert "backend error: " in refused.stderr
     assert "key" in refused.stderr.partition("backend error: ")[2]
-    socket = driven.node.directory / SOCKET_NAME
-    asking = start_program("tailscale", f"--socket={socket}", "up", *flags, "--timeout=30s")
+    asking = start_program("tailscale", driven.socket_flag, "up", *flags, "--timeout=30s")
     try:
         login = wait_for("the login is pending", lambda: pending_logins(driven.server))[0]
         driven.server.rest("POST", f"/tailnet/-/pending-logins/{login['id']}/approve")
