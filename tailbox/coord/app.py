@@ -119,11 +119,7 @@ class Coord:
             coordinator.secrets.noise_key, machine_application(machine), random=random, clock=clock
         )
         self._relay_regions = len(renderer.derp_map.regions or {})
-        self.metrics.watch(
-            nodes=lambda: float(len(coordinator.tailnet.nodes)),
-            nodes_online=self._online,
-            store_failures=lambda: float(coordinator.store_state.failures),
-        )
+        self._watch()
         self.service = Service(
             name="coord",
             routes=self._routes(random),
@@ -209,8 +205,13 @@ class Coord:
             Route("/", _to_console),
         ]
 
-    def _online(self) -> float:
-        return float(sum(node.is_online for node in self.coordinator.tailnet.nodes.values()))
+    def _watch(self) -> None:
+        coordinator = self.coordinator
+        self.metrics.watch(
+            nodes=lambda: float(len(coordinator.tailnet.nodes)),
+            nodes_online=lambda: float(sum(node.is_online for node in coordinator.tailnet.nodes.values())),
+            store_failures=lambda: float(coordinator.store_state.failures),
+        )
 
     def _health(self) -> Health:
         """Unhealthy while changes cannot be stored: nobody can join then. Why is for the log, not for anybody."""
