@@ -283,6 +283,7 @@ class LocalApi:
         try:
             with self._backend.events.subscribe() as subscription:
                 yield _line(self._first_notify(mask))
+                told_key = self._backend.public_key.text
                 while not self._closing.is_set():
                     coming = asyncio.ensure_future(anext(subscription))
                     try:
@@ -295,8 +296,13 @@ class LocalApi:
                     if subscription.lost:
                         return  # a watcher that does not keep up is disconnected, as upstream does
                     notify = self._notify_of(coming.result().event)
-                    if notify is not None:
-                        yield _line(notify)
+                    if notify is None:
+                        continue
+                    change = notify.get("SelfChange")
+                    if isinstance(change, dict) and change["Key"] != told_key:
+                        told_key = change["Key"]
+                        notify["NetMap"] = self._netmap_json()  # `up --force-reauth` before 1.100 reads the key there
+                    yield _line(notify)
         finally:
             closing.cancel()
             self._watchers -= 1

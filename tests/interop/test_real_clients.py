@@ -32,6 +32,7 @@ EXPLAINED = (
     "TPM: error opening",  # there is none
     "logpolicy.Config",  # logging is off
     "dns: ",  # it looks for a way to set the system's resolver, and leaves it alone
+    "dns-read-os-config-failed",  # the same; up to 1.98 or so
     "tstun: error initializing tun dev stats polling",  # there is no device
     "profile not found",  # a first start
     "last netcheck reported send error",  # a STUN answer that is back before the sender has noted that it sent

@@ -157,8 +157,7 @@ async def test_up_hears_on_the_bus_that_all_is_well_or_why_it_is_not(
         assert (await client.post("start", json={"AuthKey": "tskey-auth-good"})).status_code == 204
         assert await next_of(lines, "State") == int(BackendState.RUNNING)
         assert (await client.post("login-interactive")).status_code == 204
-        while (await next_of(lines, "SelfChange"))["Key"] == old_key.text:
-            pass
+        assert (await next_of(lines, "NetMap"))["NodeKey"] == alpha.status().key.text != old_key.text
         await client.post("logout")
         tailnet.coordinator.refusal = "invalid key: it was revoked"
         assert (await client.post("start", json={"AuthKey": "tskey-auth-bad"})).status_code == 204
