@@ -18,6 +18,7 @@ from tailbox.coord.admin.pages import facts, hidden_field, html_page, new_nonce
 from tailbox.coord.admin.pending_login_view import PendingLoginView, pending_login_view
 from tailbox.coord.admin.pending_logins import approve_login, find_pending, refuse_login
 from tailbox.coord.admin.sign_in import read_form, sign_in_path
+from tailbox.coord.store.tailnet_store import StoreFailed
 from tailbox.errors import Invalid, NotFound, RequestError
 
 GONE_TEXT = (
@@ -58,6 +59,8 @@ class LoginPages:
             return self._page("Login expired", GONE_TEXT, status=410)
         except RequestError as error:
             return self._page("Not done", facts({"Reason": str(error)}), status=status_of(error))
+        except StoreFailed:  # logged where it happened
+            return self._page("Not done", facts({"Reason": "the change could not be stored"}), status=503)
 
     async def _answer(self, login_id: str, verdict: str | None, caller: Caller) -> Response:
         if verdict == "approve":

@@ -92,3 +92,15 @@ async def test_pending_logins_are_answered_by_the_api_too(lab: Lab) -> None:
     lab.clock.advance(15 * 60)
     assert (await tool.get(base)).json() == {"pendingLogins": []}
     assert (await tool.post(f"{base}/{third}/approve")).status_code == 404
+
+
+async def test_an_approval_that_cannot_be_stored_can_be_given_again(lab: Lab) -> None:
+    login_id = await lab.begin_login()
+    browser = await signed_in(lab)
+    verdict = {"csrf": form_of(await browser.get(f"/login/{login_id}"))["csrf"], "verdict": "approve"}
+    connection = lab.coord.coordinator._store._connection
+    connection.execute("PRAGMA query_only = ON")
+    assert (await browser.post(f"/login/{login_id}", data=verdict)).status_code == 503
+    connection.execute("PRAGMA query_only = OFF")
+    assert (await browser.post(f"/login/{login_id}", data=verdict)).status_code == 200
+    assert len(lab.coord.coordinator.tailnet.nodes) == 1
