@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
 from tailbox.coord.admin.device_schema import Device
@@ -51,11 +50,6 @@ def change_event(tailnet: Tailnet, change: Change, *, sequence: int, now_unix_s:
         *_settings(tailnet, change),
     )
     return ChangeEvent(sequence, api_time(now_unix_s), changes)
-
-
-def encode_change(event: ChangeEvent) -> bytes:
-    """One line of JSON."""
-    return msgspec.json.encode(event)
 
 
 def _devices(tailnet: Tailnet, change: Change) -> Iterator[Changed]:

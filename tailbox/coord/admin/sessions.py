@@ -91,11 +91,6 @@ class Sessions:
         """Sign out; unknown cookies do no harm."""
         self._sessions.pop(_hash(secret), None)
 
-    def close_all_of(self, user_id: int) -> None:
-        """Sign a user out everywhere."""
-        for key in [key for key, session in self._sessions.items() if session.user_id == user_id]:
-            del self._sessions[key]
-
     def make_link(self, user_id: int, *, now_unix_s: float) -> tuple[str, SignInLink]:
         """Make a one-time sign-in secret; only its hash is kept."""
         secret = new_secret(self._random)

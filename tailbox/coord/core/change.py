@@ -48,7 +48,6 @@ class Change:
     pending_logins: frozenset[str] = frozenset()  # in memory only: touches no row
     has_settings: bool = False
     has_counters: bool = False
-    is_presence_only: bool = False  # nothing but is_online, last_seen and sessions of the nodes
     events: tuple[Event, ...] = ()
 
     @property
@@ -75,7 +74,6 @@ class Change:
             pending_logins=self.pending_logins | other.pending_logins,
             has_settings=self.has_settings or other.has_settings,
             has_counters=self.has_counters or other.has_counters,
-            is_presence_only=self.is_presence_only and other.is_presence_only,
             events=self.events + other.events,
         )
 

@@ -61,7 +61,7 @@ def next_presence_unix_s(tailnet: Tailnet) -> float | None:
 
 def presence_change(*nodes: TailnetNode) -> Change:
     """A coarse entry: no event for the audit log."""
-    return Change(nodes=frozenset(node.id for node in nodes), is_presence_only=True) if nodes else NO_CHANGE
+    return Change(nodes=frozenset(node.id for node in nodes)) if nodes else NO_CHANGE
 
 
 def _grace_ends(node: TailnetNode) -> float:

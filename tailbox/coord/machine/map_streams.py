@@ -9,7 +9,7 @@ Source: control.md §6.3, §6.4, §9.1; headscale hscontrol/poll.go, mapper/batc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -209,13 +209,6 @@ class MapStreams:
         """A change that anybody may see."""
         for stream in self._by_node.values():
             stream.notify()
-
-    def notify(self, node_ids: Iterable[int]) -> None:
-        """A change that these nodes may see."""
-        for node_id in node_ids:
-            stream = self._by_node.get(node_id)
-            if stream is not None:
-                stream.notify()
 
     def end_all(self, why: StreamEnd = StreamEnd.SHUTDOWN) -> None:
         """End every stream."""

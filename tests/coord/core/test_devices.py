@@ -120,7 +120,7 @@ def test_a_node_is_online_while_any_stream_is_open_and_for_a_grace(world: World)
     world.enrolled(1)
     for command in (open_session, open_session, close_session):
         world.do(partial(command, node_id=1))
-        assert world.change.is_presence_only
+        assert not world.change.events
     world.do(keep_house)
     assert world.node(1).is_online
     world.do(partial(close_session, node_id=1))
