@@ -6,8 +6,9 @@ It opens connections with the node and leaves HTTP to httpcore, which httpx uses
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,13 +16,14 @@ import httpcore
 import httpx
 
 from tailbox.errors import TailboxError
+from tailbox.node.httpx_streams import TailnetStream
 
 OpenConnection = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 MAX_CONNECTIONS = 100  # httpx's own default
 
 
 class TailnetTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 to nodes of the tailnet, by name or address."""
+    """HTTP/1.1 to nodes of the tailnet, by name or address. `verify` is httpx's: trust for https."""
 
     def __init__(self, open_connection: OpenConnection, *, verify: ssl.SSLContext | bool = True) -> None:
         context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify)
@@ -40,16 +42,11 @@ class TailnetTransport(httpx.AsyncBaseTransport):
         asked = httpcore.Request(
             request.method, url, headers=request.headers.raw, content=request.stream, extensions=request.extensions
         )
-        try:
+        with _errors_of_httpx(request):
             answer = await self._pool.handle_async_request(asked)
-        except httpcore.TimeoutException as error:
-            raise httpx.ConnectTimeout(str(error), request=request) from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise httpx.ConnectError(str(error), request=request) from error
         assert hasattr(answer.stream, "__aiter__")
-        return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
-        )
+        body = _Body(answer.stream, request)
+        return httpx.Response(answer.status, headers=answer.headers, stream=body, extensions=answer.extensions)
 
     async def aclose(self) -> None:
         await self._pool.aclose()
@@ -68,12 +65,14 @@ class TailnetTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, request: httpx.Request) -> None:
         self._stream = stream
+        self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            yield part
+        with _errors_of_httpx(self._request):
+            async for part in self._stream:
+                yield part
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -98,52 +97,19 @@ class _Backend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(str(error) or "timed out") from error
         except (OSError, TailboxError) as error:
             raise httpcore.ConnectError(str(error)) from error
-        return _Stream(reader, writer)
+        return TailnetStream(reader, writer)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-class _Stream(httpcore.AsyncNetworkStream):
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._reader.read(max_bytes)
-        except TimeoutError as error:
-            raise httpcore.ReadTimeout(str(error)) from error
-        except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                self._writer.write(buffer)
-                await self._writer.drain()
-        except TimeoutError as error:
-            raise httpcore.WriteTimeout(str(error)) from error
-        except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
-
-    async def aclose(self) -> None:
-        self._writer.close()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout(str(error)) from error
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-        return self
-
-    def get_extra_info(self, info: str) -> Any:
-        if info == "ssl_object":
-            return self._writer.get_extra_info("ssl_object")
-        return None
+@contextlib.contextmanager
+def _errors_of_httpx(request: httpx.Request) -> Iterator[None]:
+    """httpcore's exceptions as httpx's of the same name, which is what callers of httpx catch."""
+    try:
+        yield
+    except httpcore.UnsupportedProtocol as error:
+        raise httpx.UnsupportedProtocol(str(error), request=request) from error
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+        kind = next((getattr(httpx, base.__name__, None) for base in type(error).__mro__), None) or httpx.TransportError
+        raise kind(str(error), request=request) from error

@@ -1,4 +1,4 @@
-"""A tailnet on one machine for node tests: a coordinator reduced to what nodes hear, and a real relay."""
+"""A tailnet on one machine for node tests: a coordinator reduced to what nodes hear, and a real relay beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ class Coordinator:
 
 
 class Tailnet:
-    """Coordinator and relay on one port, and nodes that join them."""
+    """Coordinator, relay, and nodes that join them."""
 
     def __init__(self, coordinator: Coordinator, server: RunningServer, stack: AsyncExitStack) -> None:
         self.coordinator = coordinator
@@ -182,13 +182,20 @@ async def running_tailnet() -> AsyncIterator[Tailnet]:
         random=random,
     )
     control = Service("coord", routes=endpoint.routes, upgrades=endpoint.upgrades)
-    async with await serve([control, role.service()], listen=[Listen(Address("127.0.0.1", 0))]) as server:
-        coordinator.relay = server.address
+    here = [Listen(Address("127.0.0.1", 0))]
+    async with await serve([role.service()], listen=here) as relay, await serve([control], listen=here) as server:
+        coordinator.relay = relay.address
         coordinator.stun_port = stun_port
         async with AsyncExitStack() as stack:
             yield Tailnet(coordinator, server, stack)
         coordinator.nodes.clear()
         coordinator.notify()
+
+
+@pytest.fixture
+def make_tailnet() -> Callable[[], AbstractAsyncContextManager[Tailnet]]:
+    """For tests that run a loop of their own."""
+    return running_tailnet
 
 
 @pytest.fixture
