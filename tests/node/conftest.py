@@ -140,8 +140,11 @@ class Coordinator:
 class Tailnet:
     """Coordinator, relay, and nodes that join them."""
 
-    def __init__(self, coordinator: Coordinator, server: RunningServer, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, coordinator: Coordinator, control: NoiseEndpoint, server: RunningServer, stack: AsyncExitStack
+    ) -> None:
         self.coordinator = coordinator
+        self.control = control
         self.server = server
         self._stack = stack
         self.url = f"http://127.0.0.1:{server.address.port}"
@@ -187,7 +190,7 @@ async def running_tailnet() -> AsyncIterator[Tailnet]:
         coordinator.relay = relay.address
         coordinator.stun_port = stun_port
         async with AsyncExitStack() as stack:
-            yield Tailnet(coordinator, server, stack)
+            yield Tailnet(coordinator, endpoint, server, stack)
         coordinator.nodes.clear()
         coordinator.notify()
 
