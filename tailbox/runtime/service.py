@@ -33,6 +33,8 @@ BACKLOG = 1024  # ours: connections the kernel accepts for us; a relay's clients
 KEEP_ALIVE_S = 30  # ours: an idle connection between two requests
 TLS_HANDSHAKE_TIMEOUT_S = 10.0  # ours
 MAX_WEBSOCKET_MESSAGE_BYTES = 1024 * 1024  # ours: messages are pieces of a stream, and ours are below 32 KiB
+KEEP_ALIVE_IDLE_S = 60  # ours: silence before TCP asks whether the other end is still there
+STUCK_PEER_S = 120  # ours: data without acknowledgement, or a closed window, for this long ends a connection
 GRACE_S = 1.0  # ours: what connections and tasks get to end by themselves when the server stops
 
 log = logging.getLogger(__name__)
@@ -280,6 +282,7 @@ def _bind_to(family: int, target: tuple[str, int]) -> socket.socket:
     # With the protocol named, because asyncio turns Nagle's algorithm off for such sockets only; socket.create_server
     # leaves it out, and every second small write would then wait 40 ms for the other end's delayed acknowledgement.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    _end_dead_connections(bound)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -290,6 +293,15 @@ def _bind_to(family: int, target: tuple[str, int]) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def _end_dead_connections(listening: socket.socket) -> None:
+    """Accepted connections inherit these: a peer that is gone, or that reads nothing, ends within STUCK_PEER_S."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", KEEP_ALIVE_IDLE_S), ("TCP_USER_TIMEOUT", STUCK_PEER_S * 1000)):
+        option = getattr(socket, name, None)  # Linux
+        if option is not None:
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _bind_unix(path: Path) -> socket.socket:

@@ -146,6 +146,14 @@ async def test_two_services_cannot_want_one_upgrade_path() -> None:
         await serve([service, service], listen=[LOOPBACK])
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_connections_to_peers_that_read_nothing_end_after_two_minutes() -> None:
+    async with await serve([Service("a")], listen=[LOOPBACK]) as server:
+        listening = server._servers[0].sockets[0]
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000  # accepted ones inherit it
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
 async def test_every_interface_includes_both_families() -> None:
     async with await serve([Service("x")], listen=[Listen(Address("", 0))]) as server:
         port = server.address.port
