@@ -31,6 +31,7 @@ from tailbox.derp.app import DerpRole
 from tailbox.derp.config import DerpConfig
 from tailbox.node import metrics as node_metrics
 from tailbox.node.config import NodeConfig
+from tailbox.node.traffic import Traffic
 from tailbox.randomness import SeededRandom
 from tailbox.runtime.network import HostNetwork
 from tailbox.runtime.service import Service
@@ -270,12 +271,18 @@ def node_registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
         tunnels=SimpleNamespace(drops=drops),
         stack=SimpleNamespace(drops=drops),
         runts=0,
+        unreachable_packets=0,
     )
+    relays = SimpleNamespace(dropped_full=0, dropped_oversized=0)
+    underlay = SimpleNamespace(snapshot=lambda: SimpleNamespace(unroutable_packets=0, relays=relays))
     backend = SimpleNamespace(
         driver=SimpleNamespace(engine=engine),
         netcheck=SimpleNamespace(last_result=None),
         state=6,
         config=NodeConfig(),
+        netmap=None,
+        traffic=Traffic(),
+        underlay=underlay,
     )
     return node_metrics.NodeMetrics(cast("Backend", backend)).registry
 

@@ -180,6 +180,7 @@ class Backend:
                 fixed_port=config.listen_port,
             ),
             forward_to=config.forward_to,
+            relays_only=config.always_relay,
             tap=self.tap,
             on_engine_event=self._on_engine_event,
             on_underlay_event=self._on_underlay_event,

@@ -31,11 +31,16 @@ class DataPath:
         make_engine: Callable[[Transmit], Engine],
         make_netcheck: Callable[[Underlay], NetcheckRunner],
         forward_to: str,
+        relays_only: bool,
         tap: PacketTap | None,
         on_engine_event: Callable[[EngineEvent], None],
         on_underlay_event: Callable[[UnderlayEvent], None],
     ) -> None:
-        """The callables hear of events after what follows from them here has been done."""
+        """The callables hear of events after what follows from them here has been done.
+
+        `relays_only`: nothing leaves directly, pongs included, so that no peer takes a direct path to us either.
+        """
+        self._relays_only = relays_only
         self._tell_engine_event = on_engine_event
         self._tell_underlay_event = on_underlay_event
         self.traffic = Traffic()
@@ -92,6 +97,8 @@ class DataPath:
     # What the engine and its driver call.
 
     def _transmit(self, path: Path, peer: NodePublicKey, train: Train) -> None:
+        if self._relays_only and type(path) is Direct:
+            return
         self.traffic.note_outbound(train, path)
         self.underlay.send(path, peer, train)
 

@@ -12,7 +12,7 @@ from ipaddress import IPv6Address
 from tailbox.paths.path import Direct, Path
 from tailbox.wire.train import Train
 
-LAST_WIREGUARD_TYPE = 4  # WireGuard paper §5.4: types 1 to 4; disco's magic and STUN begin otherwise
+WIREGUARD_HEADS = frozenset(bytes((kind, 0, 0, 0)) for kind in range(1, 5))  # WireGuard paper §5.4: type, reserved
 
 
 class PathKind(StrEnum):
@@ -39,16 +39,21 @@ class Traffic:
         self.outbound = {kind: Tally() for kind in PathKind}
 
     def note_inbound(self, train: Train, source: Path) -> None:
-        if 1 <= train.data[0] <= LAST_WIREGUARD_TYPE:
+        if _is_wireguard(train):
             tally = self.inbound[_kind_of(source)]
             tally.packets += len(train)
             tally.bytes += len(train.data)
 
     def note_outbound(self, train: Train, path: Path) -> None:
-        if 1 <= train.data[0] <= LAST_WIREGUARD_TYPE:
+        if _is_wireguard(train):
             tally = self.outbound[_kind_of(path)]
             tally.packets += len(train)
             tally.bytes += len(train.data)
+
+
+def _is_wireguard(train: Train) -> bool:
+    """By the first datagram: sockets join what has one sender and one size, so a train seldom mixes protocols."""
+    return bytes(train.data[:4]) in WIREGUARD_HEADS
 
 
 def _kind_of(path: Path) -> PathKind:

@@ -23,7 +23,12 @@ def test_trains_count_with_every_packet() -> None:
 
 def test_disco_and_stun_do_not_count() -> None:
     traffic = Traffic()
-    for data in ("TS💬".encode() + bytes(80), b"\0\x01\0\0\x21\x12\xa4\x42", b"\xff"):
+    for data in (
+        "TS💬".encode() + bytes(80),
+        b"\0\x01\0\0\x21\x12\xa4\x42",
+        b"\x01\x01\0\x0c\x21\x12\xa4\x42",
+        b"\xff",
+    ):
         traffic.note_inbound(Train.of(data), DIRECT4)
         traffic.note_outbound(Train.of(data), DIRECT4)
     assert traffic.inbound == traffic.outbound == dict.fromkeys(PathKind, Tally())

@@ -93,7 +93,7 @@ async def test_a_coordinator_with_a_private_authority(
     service = Service("coord", routes=tailnet.control.routes, upgrades=tailnet.control.upgrades)
     async with await serve([service], listen=[here]) as server:
         url = f"https://127.0.0.1:{server.address.port}"
-        settings = {"login_server": url, "auth_key": AUTH_KEY}
+        settings: dict[str, Any] = {"login_server": url, "auth_key": AUTH_KEY}
         async with Node(**settings, hostname="alpha", tls_ca_file=authority) as node:
             await node.wait_running(15)
         async with Node(**settings, hostname="beta") as node:

@@ -1,8 +1,9 @@
 """MagicDNS: names of the tailnet to answers.
 
-Order of tailscale net/dns/resolver/tsdns.go: exact names, then NXDOMAIN within the tailnet's own zones, then what we
-cannot answer: SERVFAIL, since no resolvers are forwarded to. Short names are for dialling only; DNS clients send the
-full name, their search domains being an OS matter.
+Order of tailscale net/dns/resolver/tsdns.go: exact names, then NXDOMAIN within the tailnet's own zones, then what is
+not ours: REFUSED, since no resolvers are forwarded to. (Upstream says SERVFAIL there, which makes clients ask us again;
+a refusal sends them to their next server at once.) Short names are for dialling only; DNS clients send the full name,
+their search domains being an OS matter.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class MagicDns:
             return ResponseCode.NO_ERROR, records, "" if records else zone
         if zone:
             return ResponseCode.NAME_ERROR, (), zone
-        return ResponseCode.SERVER_FAILURE, (), ""
+        return ResponseCode.REFUSED, (), ""
 
     def _reverse(self) -> Mapping[str, str]:
         if self._reverse_names is None:

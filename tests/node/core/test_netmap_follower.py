@@ -26,7 +26,7 @@ NOW = 2_000_000_000.0
 
 
 def node(number: int, **fields: Any) -> Node:
-    whole = {
+    whole: dict[str, Any] = {
         "id": number,
         "key": NodePublicKey(bytes([number]) * 32),
         "disco_key": DiscoPublicKey(bytes([number + 100]) * 32),
@@ -163,4 +163,4 @@ def test_without_a_tailnet_there_are_no_peers(followed: Followed) -> None:
     followed.follower.forget(now=1.0)
     assert not followed.engine._view.reach
     assert followed.take(netmap(node(2), node(3)))
-    assert followed.reach(2)
+    assert followed.reach(2).home_region == 1
