@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Self
+from weakref import WeakSet
 
 import httpx
 
@@ -84,6 +85,8 @@ class Node:
         self._proxy: ProxyServer | None = None
         self._local_api: LocalApi | None = None
         self._servers: list[StackServer] = []
+        self._transports: WeakSet[asyncio.WriteTransport] = WeakSet()  # of users; they end with the node
+        self._datagrams: WeakSet[StackDatagrams] = WeakSet()
         self.proxy_address: Endpoint | None = None
 
     # Life.
@@ -124,6 +127,11 @@ class Node:
             await self._proxy.close()
         for server in self._servers:
             server.close()
+        for transport in list(self._transports):
+            transport.abort()
+        for datagrams in list(self._datagrams):
+            datagrams.close()
+        await asyncio.sleep(0)  # resets go out, and whoever reads learns of the end
         await backend.close()
 
     async def __aenter__(self) -> Self:
@@ -241,13 +249,20 @@ class Node:
         """As asyncio.open_connection, to a node of the tailnet. Raises OSError, NotFound for unknown names."""
         await self.wait_running()
         tcp = await self._dial(host, port, timeout_s)
-        return stream_pair(tcp, self._running().driver, tap=self._tap)
+        reader, writer = stream_pair(tcp, self._running().driver, tap=self._tap)
+        self._transports.add(writer.transport)
+        return reader, writer
 
     async def start_server(self, handler: ConnectionHandler, port: int) -> StackServer:
         """As asyncio.start_server, on our tailnet addresses; port 0 takes a free one. Raises StackError."""
         backend = self._running()
         listener = backend.driver.engine.stack.listen_tcp(port)
-        server = StackServer(listener, backend.driver, handler, tap=self._tap)
+
+        def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Awaitable[None] | None:
+            self._transports.add(writer.transport)
+            return handler(reader, writer)
+
+        server = StackServer(listener, backend.driver, handle, tap=self._tap)
         self._servers.append(server)
         return server
 
@@ -263,7 +278,9 @@ class Node:
             if ip is None or port is None:
                 raise NotFound(f"no node {host!r}")
             remote = Endpoint(ip, port)
-        return StackDatagrams(backend.driver.engine.stack.bind_udp(local_port), backend.driver, remote)
+        datagrams = StackDatagrams(backend.driver.engine.stack.bind_udp(local_port), backend.driver, remote)
+        self._datagrams.add(datagrams)
+        return datagrams
 
     def httpx_transport(self, **options: Any) -> httpx.AsyncBaseTransport:
         """For `httpx.AsyncClient(transport=…)`: requests to nodes of the tailnet. `options`: `verify` for https."""

@@ -241,6 +241,7 @@ class ProxyServer:
         try:
             bound = association.start()
         except OSError:
+            association.close()
             await self._say(client, server.fail())
             return False
         try:

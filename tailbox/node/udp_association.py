@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from ipaddress import IPv6Address
 
 from tailbox.errors import TailboxError, WireError
 from tailbox.node.driver import EngineDriver
@@ -36,18 +37,21 @@ class UdpAssociation:
         self._relay: socket.socket | None = None
         self._outside: socket.socket | None = None
         self._inside: UdpSocket | None = None
+        self._client_host = ""
         self._client: tuple[object, ...] | None = None
         self.dropped = 0
 
     def start(self) -> Endpoint:
         """Bind on the address the client reached us at. Raises OSError."""
         host = self._control.getsockname()[0]
+        self._client_host = self._control.getpeername()[0]
         self._relay = socket.socket(self._control.family, socket.SOCK_DGRAM)
         self._relay.setblocking(False)
         self._relay.bind((host, 0))
         self._loop.add_reader(self._relay, self._on_client)
-        bound = self._relay.getsockname()
-        return Endpoint(parse_ip(bound[0]), bound[1])
+        ip = parse_ip(host.partition("%")[0])
+        mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None  # of a listener for both families
+        return Endpoint(mapped or ip, self._relay.getsockname()[1])
 
     def close(self) -> None:
         for opened in (self._relay, self._outside):
@@ -66,7 +70,7 @@ class UdpAssociation:
                 data, sender = self._relay.recvfrom(MAX_DATAGRAM_BYTES)
             except OSError:
                 return
-            if self._client is None and sender[0] == self._control.getpeername()[0]:
+            if self._client is None and sender[0] == self._client_host:
                 self._client = sender
             if sender != self._client:
                 self.dropped += 1

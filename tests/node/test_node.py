@@ -289,3 +289,30 @@ async def test_a_node_needs_to_know_its_coordinator() -> None:
     with pytest.raises(RuntimeError):
         Node(login_server="http://127.0.0.1:1").status()
     assert tailbox.Node is Node
+
+
+async def test_nothing_is_left_after_close(tailnet: Tailnet, eventually: Eventually) -> None:
+    before = asyncio.all_tasks()
+    async with tailbox.Node(login_server=tailnet.url, hostname="alpha", auth_key="tskey-auth-good") as alpha:
+        await alpha.wait_running(20)
+        beta = await tailnet.node("beta")
+        await eventually(lambda: alpha.status().peer("beta") is not None)
+        await alpha.start_server(echo, 7)
+        await beta.start_server(echo, 7)
+        assert (await alpha.ping("beta")).error == ""
+        inward, inward_writer = await beta.open_connection("alpha", 7)
+        outward, outward_writer = await alpha.open_connection("beta", 7)
+        datagrams = await alpha.open_datagram()
+        waiting = asyncio.create_task(datagrams.receive())
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+    with pytest.raises(ConnectionResetError):
+        await waiting
+    assert await outward.read() == b""
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(inward.read(), 5)
+    inward_writer.close()
+    outward_writer.close()
+    await beta.close()
+    left = {task for task in asyncio.all_tasks() - before if "StackServer" in repr(task) or "relay link" in repr(task)}
+    await eventually(lambda: all(task.done() for task in left))

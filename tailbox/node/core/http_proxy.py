@@ -21,6 +21,7 @@ from tailbox.wire.socks5 import Destination
 MAX_HEAD_BYTES = 64 * 1024  # ours: request line and headers
 HEAD_END = b"\r\n\r\n"
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})  # not to be dropped whatever Connection says
 HOP_BY_HOP = frozenset({b"connection", b"proxy-connection", b"proxy-authorization", b"keep-alive", b"te", b"upgrade"})
 
 
@@ -91,12 +92,19 @@ def _forwarded(method: bytes, target: str, headers: list[tuple[bytes, bytes]]) -
     destination = parse_authority(authority.rpartition("@")[2], default_port=80)
     origin = f"?{rest}{slash}{path}" if query else path
     is_upgrade = any(name == b"upgrade" for name, _ in headers)
-    kept = [(name, value) for name, value in headers if name not in HOP_BY_HOP or (is_upgrade and name == b"upgrade")]
+    dropped = (HOP_BY_HOP | _named_by_connection(headers)) - (FRAMING | ({b"upgrade"} if is_upgrade else set()))
+    kept = [(name, value) for name, value in headers if name not in dropped]
     lines = [method + b" /" + origin.encode("latin-1") + b" HTTP/1.1"]
     lines += [name + b": " + value for name, value in kept if name != b"host"]
     lines.insert(1, b"host: " + authority.rpartition("@")[2].encode("latin-1"))
     lines.append(b"connection: upgrade" if is_upgrade else b"connection: close")
     return HttpRequest(destination, False, b"\r\n".join(lines) + HEAD_END, _body_bytes(headers, is_upgrade))
+
+
+def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Fields that are for us alone, RFC 9110 §7.6.1."""
+    values = [value for name, value in headers if name == b"connection"]
+    return frozenset(word.strip().lower() for value in values for word in value.split(b","))
 
 
 def _body_bytes(headers: list[tuple[bytes, bytes]], is_upgrade: bool) -> int | None:
