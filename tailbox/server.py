@@ -18,6 +18,7 @@ from tailbox.runtime.network import HostNetwork
 from tailbox.runtime.service import Address, Bound, Listen, RunningServer, Service, serve
 from tailbox.runtime.system import SystemClock, SystemRandom
 from tailbox.runtime.tls import Certificate, development_certificate, limit_read_buffers, server_context
+from tailbox.telemetry.events import EventLog
 
 if TYPE_CHECKING:
     from tailbox.clock import Clock
@@ -79,10 +80,18 @@ class Tailnet:
     """Running roles. Also an async context manager that stops at its end."""
 
     def __init__(
-        self, running: RunningServer, coord: Coord | None, derp: DerpRole | None, url: str, listen_file: Path
+        self,
+        running: RunningServer,
+        coord: Coord | None,
+        derp: DerpRole | None,
+        *,
+        url: str,
+        listen_file: Path,
+        events: EventLog,
     ) -> None:
         self.url = url
         self._listen_file = listen_file
+        self.events = events
         self.coord = coord
         self.derp = derp
         self._running = running
@@ -125,6 +134,7 @@ async def start_server(config: ServerConfig) -> Tailnet:
     config = _with_ports(config)
     config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     clock, random = SystemClock(), SystemRandom()
+    events = EventLog(clock.unix_time)
     certificate = _certificate(config, clock.unix_time())
     services: list[Service] = []
     coord = derp = None
@@ -134,13 +144,13 @@ async def start_server(config: ServerConfig) -> Tailnet:
             on_failure.push_async_callback(coord.close)
             services.append(coord.service)
         if "derp" in config.roles:
-            derp = _open_derp(config, coord, clock=clock, random=random)
+            derp = _open_derp(config, coord, clock=clock, random=random, events=events)
             services.append(derp.service())
         running = await serve(services, listen=_listen(config, certificate, derp, clock.unix_time()))
         on_failure.pop_all()
     listen_file = config.state_dir / LISTEN_FILE
     listen_file.write_text(running.url + "\n")
-    return Tailnet(running, coord, derp, public_url(config), listen_file)
+    return Tailnet(running, coord, derp, url=public_url(config), listen_file=listen_file, events=events)
 
 
 def public_url(config: ServerConfig) -> str:
@@ -228,7 +238,9 @@ async def _open_coord(config: ServerConfig, certificate: Certificate | None) -> 
     )
 
 
-def _open_derp(config: ServerConfig, coord: Coord | None, *, clock: Clock, random: RandomSource) -> DerpRole:
+def _open_derp(
+    config: ServerConfig, coord: Coord | None, *, clock: Clock, random: RandomSource, events: EventLog
+) -> DerpRole:
     from tailbox.derp.admission import AdmissionByCall
     from tailbox.derp.app import DerpRole
     from tailbox.derp.config import DerpConfig, load_or_create_key
@@ -249,6 +261,7 @@ def _open_derp(config: ServerConfig, coord: Coord | None, *, clock: Clock, rando
         clock=clock,
         random=random,
         admission=AdmissionByCall(coord.knows_node) if coord is not None and config.verify_clients else None,
+        events=events,
     )
 
 

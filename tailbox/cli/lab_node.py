@@ -9,6 +9,8 @@ import sys
 
 from tailbox.node.config import NodeConfig
 from tailbox.node.node import Node
+from tailbox.runtime.loops import run
+from tailbox.telemetry.event_logger import logging_events
 from tailbox.telemetry.logs import set_up_logs
 
 PAGE_PORT = 80
@@ -26,7 +28,7 @@ PAGE = """<!doctype html>
 def run_lab_node(config: NodeConfig, *, shares_page: bool) -> int:
     """Be a node until SIGTERM, or until the lab that started us is gone."""
     set_up_logs(1)
-    return asyncio.run(_run(config, shares_page=shares_page))
+    return run(_run(config, shares_page=shares_page))
 
 
 async def _run(config: NodeConfig, *, shares_page: bool) -> int:
@@ -35,7 +37,8 @@ async def _run(config: NodeConfig, *, shares_page: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     loop.add_reader(sys.stdin.fileno(), stop.set)  # the lab never writes: readable means that it is gone
-    async with Node(config, include_loopback=True) as node:
+    node = Node(config, include_loopback=True)
+    async with logging_events(node.events), node:
         if shares_page:
             await _share_page(node, config.hostname)
         await stop.wait()

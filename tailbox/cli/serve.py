@@ -18,9 +18,11 @@ from tailbox.cli.output import reports_errors, say
 from tailbox.errors import ConfigError
 from tailbox.runtime.settings import read_toml, resolve
 from tailbox.server import ServerConfig, Tailnet, start_server
+from tailbox.telemetry.event_logger import logging_events
 
 if TYPE_CHECKING:
     from tailbox.node.config import NodeConfig
+    from tailbox.node.node import Node
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -93,9 +95,12 @@ async def _serve(server: ServerConfig, node: NodeConfig | None) -> int:
         if set(server.roles) & {"coord", "derp"}:
             tailnet = await start_server(server)
             stack.push_async_callback(tailnet.stop)
+            await stack.enter_async_context(logging_events(tailnet.events))
             _announce(server, tailnet)
         if node is not None:
-            await stack.enter_async_context(await _started_node(node, tailnet))
+            member = await _node_beside(node, tailnet)
+            await stack.enter_async_context(logging_events(member.events))
+            await stack.enter_async_context(member)
         await stop.wait()
     return 0
 
@@ -111,7 +116,7 @@ def _announce(server: ServerConfig, tailnet: Tailnet) -> None:
         say(f"make an auth key with: tailbox keys create --state-dir {server.state_dir}")
 
 
-async def _started_node(config: NodeConfig, tailnet: Tailnet | None) -> Any:
+async def _node_beside(config: NodeConfig, tailnet: Tailnet | None) -> Node:
     """A node that joins with a key of this very process's coordinator, where there is one."""
     from dataclasses import replace
 

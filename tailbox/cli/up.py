@@ -51,7 +51,9 @@ class UpOptions:
 
 def up_here(config: NodeConfig, options: UpOptions) -> int:
     """Be the node until a signal comes. Returns the exit code."""
-    return asyncio.run(_run_node(config, options))
+    from tailbox.runtime.loops import run
+
+    return run(_run_node(config, options))
 
 
 def up_detached(config: NodeConfig, options: UpOptions, arguments: list[str], log: Path) -> None:
@@ -233,12 +235,14 @@ def _wait_for_socket(client: LocalClient, process: subprocess.Popen[bytes], log:
 
 async def _run_node(config: NodeConfig, options: UpOptions) -> int:
     from tailbox.node.node import Node
+    from tailbox.telemetry.event_logger import logging_events
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Node(config, include_loopback=is_on_this_machine(config.login_server)) as node:
+    node = Node(config, include_loopback=is_on_this_machine(config.login_server))
+    async with logging_events(node.events), node:
         waiting = asyncio.create_task(stop.wait(), name="signal")
         talking = asyncio.create_task(_talk(node, config, options), name="talk")
         try:

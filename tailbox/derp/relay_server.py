@@ -240,7 +240,6 @@ class RelayServer:
             session.close(reason)
 
     def _publish(self, event: ClientConnected | ClientDisconnected | ClientRefused) -> None:
-        log.debug("%s", type(event).__name__)
         if self._events is not None:
             self._events.publish("derp", event)
 
