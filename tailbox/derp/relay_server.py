@@ -7,7 +7,6 @@ Source: tailscale derp/derpserver/derpserver.go; spec: derp.md §6, §7.4, §13.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 from tailbox.clock import Clock
@@ -30,8 +29,6 @@ from tailbox.wire.keys import NodePrivateKey, NodePublicKey
 
 RESTART_SPREAD_S = 5.0  # ours: clients come back over this long
 RESTART_TRY_S = 60.0  # ours
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
