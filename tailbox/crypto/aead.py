@@ -39,7 +39,9 @@ def xseal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> byte
 
 
 def xopen(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
-    """The plaintext. Raises AuthenticationError."""
+    """The plaintext. Raises AuthenticationError, for input shorter than a tag too."""
+    if len(ciphertext) < TAG_BYTES:
+        raise AuthenticationError  # the binding would raise ValueError
     try:
         return crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, associated, nonce, key)
     except CryptoError:

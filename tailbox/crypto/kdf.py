@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-HASH_BYTES = 32
 BLOCK_BYTES = 64
 
 _INNER_PAD = bytes(x ^ 0x36 for x in range(256))

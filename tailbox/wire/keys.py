@@ -90,11 +90,7 @@ class PrivateKey(_Key):
     prefix = "privkey:"
 
     def __init__(self, raw: bytes) -> None:
-        super().__init__(raw)
-        clamped = bytearray(self.raw)
-        clamped[0] &= 248
-        clamped[31] = (clamped[31] & 127) | 64
-        self.raw = bytes(clamped)
+        super().__init__(_clamped(raw) if len(raw) == KEY_BYTES else raw)
 
     def reveal(self) -> str:
         """The text form, for the state file and nothing else."""
@@ -162,3 +158,8 @@ class NetworkLockPublicKey(PublicKey):
 
     __slots__ = ()
     prefix = "nlpub:"
+
+
+def _clamped(raw: bytes) -> bytes:
+    """The scalar that X25519 makes of 32 bytes anyway, so that equal keys are equal here, too."""
+    return bytes((raw[0] & 248, *raw[1:31], raw[31] & 127 | 64))
