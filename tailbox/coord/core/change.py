@@ -45,6 +45,7 @@ class Change:
     users: frozenset[int] = frozenset()
     auth_keys: frozenset[str] = frozenset()
     api_tokens: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()  # that a node got or left: rows of retired names may come and go
     pending_logins: frozenset[str] = frozenset()  # in memory only: touches no row
     has_settings: bool = False
     has_counters: bool = False
@@ -53,7 +54,7 @@ class Change:
     @property
     def touches_rows(self) -> bool:
         """Whether the store has something to write."""
-        touched = self.nodes or self.users or self.auth_keys or self.api_tokens
+        touched = self.nodes or self.users or self.auth_keys or self.api_tokens or self.names
         return bool(touched or self.has_settings or self.has_counters or self.events)
 
     @property
@@ -71,6 +72,7 @@ class Change:
             users=self.users | other.users,
             auth_keys=self.auth_keys | other.auth_keys,
             api_tokens=self.api_tokens | other.api_tokens,
+            names=self.names | other.names,
             pending_logins=self.pending_logins | other.pending_logins,
             has_settings=self.has_settings or other.has_settings,
             has_counters=self.has_counters or other.has_counters,

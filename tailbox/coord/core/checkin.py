@@ -16,6 +16,10 @@ from tailbox.wire.control.map import MapRequest
 from tailbox.wire.control.node import Hostinfo
 from tailbox.wire.keys import MachinePublicKey
 
+MAX_NAMES_LEFT = (
+    64  # ours: each name that a host leaves stays its owner's for ever; one that left so many keeps the last
+)
+
 
 def check_in(
     tailnet: Tailnet, now_unix_s: float, *, request: MapRequest, machine_key: MachinePublicKey
@@ -33,7 +37,8 @@ def check_in(
     updated = _renamed(tailnet, node, updated)
     if updated == node:
         return Outcome(tailnet, NO_CHANGE, node.id)
-    change = Change(nodes=frozenset({node.id}), events=_events(node, updated))
+    names = frozenset() if node.name == updated.name else frozenset({node.name, updated.name})
+    change = Change(nodes=frozenset({node.id}), names=names, events=_events(node, updated))
     return Outcome(tailnet.with_node(updated), change, node.id)
 
 
@@ -76,7 +81,10 @@ def _renamed(tailnet: Tailnet, before: TailnetNode, after: TailnetNode) -> Tailn
     """A host that calls itself otherwise is renamed, unless an administrator chose the name."""
     if after.is_name_given or after.hostinfo.hostname == before.hostinfo.hostname or not after.hostinfo.hostname:
         return after
-    name = free_name(tailnet, label_from_hostname(after.hostinfo.hostname), node_id=after.id)
+    if sum(retired.node_id == after.id for retired in tailnet.retired_names.values()) >= MAX_NAMES_LEFT:
+        return after
+    wanted = label_from_hostname(after.hostinfo.hostname)
+    name = free_name(tailnet, wanted, node_id=after.id, owner=after.name_owner)
     return msgspec.structs.replace(after, name=name)
 
 

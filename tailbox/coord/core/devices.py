@@ -29,9 +29,10 @@ def rename_device(tailnet: Tailnet, now_unix_s: float, *, node_id: int, name: st
     """Give a name; "" goes back to the host's own. Raises NotFound, Invalid, Conflict."""
     node = tailnet.node(node_id)
     if name:
-        label = given_name(tailnet, name, node_id=node_id)
+        label = given_name(tailnet, name, node_id=node_id, owner=node.name_owner)
     else:
-        label = free_name(tailnet, label_from_hostname(node.hostinfo.hostname), node_id=node_id)
+        wanted = label_from_hostname(node.hostinfo.hostname)
+        label = free_name(tailnet, wanted, node_id=node_id, owner=node.name_owner)
     node = msgspec.structs.replace(node, name=label, is_name_given=bool(name))
     return _outcome(tailnet, node, "UPDATE", "MACHINE_NAME")
 
@@ -65,10 +66,11 @@ def expire_device(tailnet: Tailnet, now_unix_s: float, *, node_id: int) -> Outco
 
 
 def delete_device(tailnet: Tailnet, now_unix_s: float, *, node_id: int) -> Outcome[None]:
-    """Remove a device. Its identifiers and addresses are never given again. Raises NotFound."""
-    node = tailnet.node(node_id)
-    change = Change(nodes=frozenset({node_id}), events=(node_event(node, "DELETE"),))
-    return Outcome(tailnet.without_node(node_id), change, None)
+    """Remove a device. Its identifiers and addresses are never given again, its name to nobody else.
+
+    Raises NotFound.
+    """
+    return removal(tailnet, tailnet.node(node_id), "DELETE")
 
 
 def set_device_ipv4(tailnet: Tailnet, now_unix_s: float, *, node_id: int, ipv4: str) -> Outcome[None]:
@@ -97,6 +99,12 @@ def set_device_routes(tailnet: Tailnet, now_unix_s: float, *, node_id: int, rout
     return _outcome(tailnet, node, "UPDATE", "ALLOWED_IPS")
 
 
+def removal(tailnet: Tailnet, node: TailnetNode, action: str) -> Outcome[None]:
+    """The tailnet without the node, whatever the reason."""
+    change = Change(nodes=frozenset({node.id}), names=frozenset({node.name}), events=(node_event(node, action),))
+    return Outcome(tailnet.without_node(node.id), change, None)
+
+
 def expired(node: TailnetNode, now_unix_s: float) -> TailnetNode:
     """The node with a key that has ended, by whatever setting it had."""
     ends = now_unix_s if node.key_expires_unix_s is None else min(node.key_expires_unix_s, now_unix_s)
@@ -117,7 +125,9 @@ def node_event(node: TailnetNode, action: str, aspect: str = "") -> Event:
 
 
 def _outcome(tailnet: Tailnet, node: TailnetNode, action: str, aspect: str = "") -> Outcome[None]:
-    if tailnet.nodes[node.id] == node:
+    before = tailnet.nodes[node.id]
+    if before == node:
         return Outcome(tailnet, NO_CHANGE, None)
-    change = Change(nodes=frozenset({node.id}), events=(node_event(node, action, aspect),))
+    names = frozenset() if before.name == node.name else frozenset({before.name, node.name})
+    change = Change(nodes=frozenset({node.id}), names=names, events=(node_event(node, action, aspect),))
     return Outcome(tailnet.with_node(node), change, None)

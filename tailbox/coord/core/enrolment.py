@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import msgspec
 
 from tailbox.coord.core.addressing import next_addresses
-from tailbox.coord.core.change import Change, Event, Outcome
+from tailbox.coord.core.change import Change, Outcome
 from tailbox.coord.core.devices import new_expiry, node_event
 from tailbox.coord.core.names import free_name, label_from_hostname
-from tailbox.coord.core.records import TailnetNode
+from tailbox.coord.core.records import TailnetNode, name_owner
 from tailbox.coord.core.tailnet import Tailnet, stable_id_of
 from tailbox.errors import Conflict
 from tailbox.wire.control.node import Hostinfo
@@ -68,6 +68,7 @@ def _create(tailnet: Tailnet, now_unix_s: float, enrolment: Enrolment) -> Outcom
     ipv4, ipv6, counters = next_addresses(counters)
     node_id = counters.node + 1
     counters = msgspec.structs.replace(counters, node=node_id)
+    owner, wanted = name_owner(enrolment.user_id, enrolment.tags), label_from_hostname(enrolment.hostinfo.hostname)
     node = TailnetNode(
         id=node_id,
         stable_id=stable_id_of(node_id),
@@ -76,7 +77,7 @@ def _create(tailnet: Tailnet, now_unix_s: float, enrolment: Enrolment) -> Outcom
         lock_key=enrolment.lock_key,
         user_id=enrolment.user_id,
         tags=enrolment.tags,
-        name=free_name(tailnet, label_from_hostname(enrolment.hostinfo.hostname), node_id=node_id),
+        name=free_name(tailnet, wanted, node_id=node_id, owner=owner),
         ipv4=ipv4,
         ipv6=ipv6,
         hostinfo=enrolment.hostinfo,
@@ -89,7 +90,8 @@ def _create(tailnet: Tailnet, now_unix_s: float, enrolment: Enrolment) -> Outcom
         last_seen_unix_s=now_unix_s,
     )
     events = (node_event(node, "CREATE"), node_event(node, "LOGIN"))
-    return _outcome(tailnet.with_counters(counters), node, events, has_counters=True)
+    change = Change(nodes=frozenset({node_id}), names=frozenset({node.name}), has_counters=True, events=events)
+    return Outcome(tailnet.with_counters(counters).with_node(node), change, node)
 
 
 def _renew(tailnet: Tailnet, now_unix_s: float, enrolment: Enrolment, former: TailnetNode) -> Outcome[TailnetNode]:
@@ -113,11 +115,5 @@ def _renew(tailnet: Tailnet, now_unix_s: float, enrolment: Enrolment, former: Ta
         is_expiry_announced=False,
         last_seen_unix_s=now_unix_s,
     )
-    return _outcome(tailnet, node, (node_event(node, "LOGIN"),), has_counters=False)
-
-
-def _outcome(
-    tailnet: Tailnet, node: TailnetNode, events: tuple[Event, ...], *, has_counters: bool
-) -> Outcome[TailnetNode]:
-    change = Change(nodes=frozenset({node.id}), has_counters=has_counters, events=events)
+    change = Change(nodes=frozenset({node.id}), events=(node_event(node, "LOGIN"),))
     return Outcome(tailnet.with_node(node), change, node)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from tailbox.coord.core.change import Change, Outcome
-from tailbox.coord.core.devices import node_event
+from tailbox.coord.core.devices import node_event, removal
 from tailbox.coord.core.pending_logins import drop_old_logins
 from tailbox.coord.core.presence import next_presence_unix_s, settle_presence
 from tailbox.coord.core.records import TailnetNode
@@ -43,10 +43,10 @@ def remove_ephemeral(tailnet: Tailnet, now_unix_s: float) -> Outcome[None]:
     """Delete ephemeral nodes that have been away for the time-out, counted from registration or the last stream."""
     change = Change()
     for node in tailnet.nodes.values():
-        removal = _removal_unix_s(tailnet, node)
-        if removal is not None and removal <= now_unix_s:
-            tailnet = tailnet.without_node(node.id)
-            change = change.merge(Change(nodes=frozenset({node.id}), events=(node_event(node, "DELETE"),)))
+        due = _removal_unix_s(tailnet, node)
+        if due is not None and due <= now_unix_s:
+            outcome = removal(tailnet, node, "DELETE")
+            tailnet, change = outcome.tailnet, change.merge(outcome.change)
     return Outcome(tailnet, change, None)
 
 
@@ -64,8 +64,8 @@ def _due_times(tailnet: Tailnet) -> Iterator[float]:
         expiry = node.effective_expiry_unix_s
         if expiry is not None and not node.is_expiry_announced:
             yield expiry
-        removal = _removal_unix_s(tailnet, node)
-        if removal is not None:
-            yield removal
+        due = _removal_unix_s(tailnet, node)
+        if due is not None:
+            yield due
     for login in tailnet.pending_logins.values():
         yield login.expires_unix_s

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tailbox.coord.core.change import Change, Event
-from tailbox.coord.core.records import ApiToken, AuthKey, Counters, Record, Settings, TailnetNode, User
+from tailbox.coord.core.records import ApiToken, AuthKey, Counters, Record, RetiredName, Settings, TailnetNode, User
 from tailbox.coord.core.tailnet import Tailnet
 from tailbox.wire.control.json import convert, to_builtins
 
@@ -19,6 +19,7 @@ R = TypeVar("R", bound=Record)
 Document = Mapping[str, object]  # a record as JSON has it
 
 USERS, NODES, AUTH_KEYS, API_TOKENS, SINGLETONS = "users", "nodes", "auth_keys", "api_tokens", "singletons"
+RETIRED_NAMES = "retired_names"
 SETTINGS, COUNTERS = "settings", "counters"  # the keys of SINGLETONS
 
 
@@ -92,7 +93,7 @@ def document_of(record: Record) -> dict[str, object]:
 def replay(entries: Iterable[JournalEntry]) -> Tailnet:
     """The state that a whole journal leads to. Raises Malformed for documents that are no records."""
     tables: dict[str, dict[int | str, dict[str, object]]] = {
-        table: {} for table in (USERS, NODES, AUTH_KEYS, API_TOKENS, SINGLETONS)
+        table: {} for table in (USERS, NODES, AUTH_KEYS, API_TOKENS, RETIRED_NAMES, SINGLETONS)
     }
     for entry in entries:
         for row in entry.rows:
@@ -103,6 +104,7 @@ def replay(entries: Iterable[JournalEntry]) -> Tailnet:
         users=_records(User, tables[USERS]),
         auth_keys=_records(AuthKey, tables[AUTH_KEYS]),
         api_tokens=_records(ApiToken, tables[API_TOKENS]),
+        retired_names=_records(RetiredName, tables[RETIRED_NAMES]),
         settings=convert(Settings, singletons.get(SETTINGS, {})),
         counters=convert(Counters, singletons.get(COUNTERS, {})),
     )
@@ -130,6 +132,8 @@ def _rows(before: Tailnet, after: Tailnet, change: Change) -> Iterator[TouchedRo
         yield TouchedRow(AUTH_KEYS, key_id, before.auth_keys.get(key_id), after.auth_keys.get(key_id))
     for token_id in sorted(change.api_tokens):
         yield TouchedRow(API_TOKENS, token_id, before.api_tokens.get(token_id), after.api_tokens.get(token_id))
+    for name in sorted(change.names):
+        yield TouchedRow(RETIRED_NAMES, name, before.retired_names.get(name), after.retired_names.get(name))
     if change.has_settings:
         yield TouchedRow(SINGLETONS, SETTINGS, before.settings, after.settings)
     if change.has_counters:

@@ -41,6 +41,11 @@ class UserStatus(StrEnum):
     NEEDS_APPROVAL = "needs-approval"
 
 
+def name_owner(user_id: int, tags: tuple[str, ...]) -> str:
+    """To whom a node's name belongs for ever: its tags, all together, or else its user. Tags begin with `tag:`."""
+    return ",".join(tags) or f"user:{user_id}"
+
+
 class User(Record, frozen=True, kw_only=True):
     """A person, identified by (issuer, subject): never by name or mail address."""
 
@@ -94,6 +99,10 @@ class TailnetNode(Record, frozen=True, kw_only=True):
         return bool(self.tags)
 
     @property
+    def name_owner(self) -> str:
+        return name_owner(self.user_id, self.tags)
+
+    @property
     def addresses(self) -> tuple[str, str]:
         return (self.ipv4, self.ipv6)
 
@@ -109,6 +118,14 @@ class TailnetNode(Record, frozen=True, kw_only=True):
     def is_expired(self, now_unix_s: float) -> bool:
         expiry = self.effective_expiry_unix_s
         return expiry is not None and expiry <= now_unix_s
+
+
+class RetiredName(Record, frozen=True, kw_only=True):
+    """A name that no node has any more. Only a node of the same owner, or that very node, gets it again."""
+
+    name: str
+    owner: str  # `name_owner` of the node that had it last, at that time
+    node_id: int  # that node
 
 
 class Credential(Record, frozen=True, kw_only=True):

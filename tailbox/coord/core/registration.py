@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from tailbox.coord.core.auth_keys import find_auth_key, refusal_of, spend
 from tailbox.coord.core.change import NO_CHANGE, Change, Outcome
-from tailbox.coord.core.devices import expired, node_event
+from tailbox.coord.core.devices import expired, node_event, removal
 from tailbox.coord.core.enrolment import Enrolment, enrol
 from tailbox.coord.core.hostinfo import bounded_hostinfo
 from tailbox.coord.core.owners import login_of, user_of
@@ -135,9 +135,10 @@ def _log_out(tailnet: Tailnet, now_unix_s: float, node: TailnetNode | None) -> O
     answer = Answer(RegisterResponse())
     if node is None or (node.is_expired(now_unix_s) and not node.is_ephemeral):
         return Outcome(tailnet, NO_CHANGE, answer)
-    change = Change(nodes=frozenset({node.id}), events=(node_event(node, "LOGOUT"),))
     if node.is_ephemeral:
-        return Outcome(tailnet.without_node(node.id), change, answer)
+        gone = removal(tailnet, node, "LOGOUT")
+        return Outcome(gone.tailnet, gone.change, answer)
+    change = Change(nodes=frozenset({node.id}), events=(node_event(node, "LOGOUT"),))
     return Outcome(tailnet.with_node(expired(node, now_unix_s)), change, answer)
 
 

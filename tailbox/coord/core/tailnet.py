@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
-from tailbox.coord.core.records import ApiToken, AuthKey, Counters, PendingLogin, Settings, TailnetNode, User
+from tailbox.coord.core.records import (
+    ApiToken,
+    AuthKey,
+    Counters,
+    PendingLogin,
+    RetiredName,
+    Settings,
+    TailnetNode,
+    User,
+)
 from tailbox.errors import NotFound
 from tailbox.wire.keys import MachinePublicKey, NodePublicKey
 
@@ -27,6 +36,7 @@ class Tailnet:
     auth_keys: Mapping[str, AuthKey] = field(default_factory=dict)
     api_tokens: Mapping[str, ApiToken] = field(default_factory=dict)
     pending_logins: Mapping[str, PendingLogin] = field(default_factory=dict)  # oldest first
+    retired_names: Mapping[str, RetiredName] = field(default_factory=dict)  # given once, and no node's now
     settings: Settings = field(default_factory=Settings)
     counters: Counters = field(default_factory=Counters)
     _by_node_key: Mapping[NodePublicKey, int] = field(default_factory=dict, compare=False, repr=False)
@@ -42,6 +52,7 @@ class Tailnet:
         users: Iterable[User] = (),
         auth_keys: Iterable[AuthKey] = (),
         api_tokens: Iterable[ApiToken] = (),
+        retired_names: Iterable[RetiredName] = (),
         settings: Settings | None = None,
         counters: Counters | None = None,
     ) -> Self:
@@ -55,6 +66,7 @@ class Tailnet:
             users={user.id: user for user in users},
             auth_keys={key.id: key for key in auth_keys},
             api_tokens={token.id: token for token in api_tokens},
+            retired_names={retired.name: retired for retired in retired_names},
             settings=settings or Settings(),
             counters=counters or Counters(),
             _by_node_key={node.node_key: node.id for node in by_id.values()},
@@ -119,11 +131,14 @@ class Tailnet:
     # Changing
 
     def with_node(self, node: TailnetNode) -> Self:
-        """Add or replace. The caller keeps names, keys and addresses unique; `assert` watches."""
+        """Add or replace; a name that it leaves is retired. The caller keeps names, keys and addresses unique: `assert`
+        watches.
+        """
         old = self.nodes.get(node.id)
         return replace(
             self,
             nodes={**self.nodes, node.id: node},
+            retired_names=self._retired_names_after(old, node),
             _by_node_key=_reindexed(self._by_node_key, node.id, (old.node_key,) if old else (), (node.node_key,)),
             _by_machine_key=self._machines_with(node, old),
             _by_name=_reindexed(self._by_name, node.id, (old.name,) if old else (), (node.name,)),
@@ -131,11 +146,12 @@ class Tailnet:
         )
 
     def without_node(self, node_id: int) -> Self:
-        """Raises NotFound."""
+        """Its name is retired. Raises NotFound."""
         old = self.node(node_id)
         return replace(
             self,
             nodes=_without(self.nodes, node_id),
+            retired_names=self._retired_names_after(old, None),
             _by_node_key=_reindexed(self._by_node_key, node_id, (old.node_key,), ()),
             _by_machine_key=self._machines_without(old),
             _by_name=_reindexed(self._by_name, node_id, (old.name,), ()),
@@ -168,6 +184,19 @@ class Tailnet:
 
     def with_counters(self, counters: Counters) -> Self:
         return replace(self, counters=counters)
+
+    def _retired_names_after(self, old: TailnetNode | None, new: TailnetNode | None) -> Mapping[str, RetiredName]:
+        left, taken = old.name if old else None, new.name if new else None
+        if left == taken or (left is None and taken not in self.retired_names):
+            return self.retired_names
+        names = dict(self.retired_names)
+        if new is not None:
+            former = names.pop(new.name, None)
+            is_own = former is None or former.owner == new.name_owner or former.node_id == new.id
+            assert is_own, "a name belongs to its owner for ever"
+        if old is not None:
+            names[old.name] = RetiredName(name=old.name, owner=old.name_owner, node_id=old.id)
+        return names
 
     def _machines_with(self, node: TailnetNode, old: TailnetNode | None) -> Mapping[MachinePublicKey, tuple[int, ...]]:
         if old is not None and old.machine_key == node.machine_key:

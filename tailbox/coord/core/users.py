@@ -7,6 +7,7 @@ from functools import reduce
 import msgspec
 
 from tailbox.coord.core.change import NO_CHANGE, Change, Event, Outcome, TargetKind
+from tailbox.coord.core.devices import removal
 from tailbox.coord.core.records import Role, User, UserStatus
 from tailbox.coord.core.tailnet import Tailnet
 from tailbox.errors import Conflict, Invalid
@@ -90,9 +91,8 @@ def delete_user(tailnet: Tailnet, now_unix_s: float, *, user_id: int) -> Outcome
     after = tailnet
     for node in tailnet.nodes.values():
         if node.user_id == user_id and not node.is_tagged:
-            after = after.without_node(node.id)
-            event = Event(TargetKind.NODE, "DELETE", target_id=node.stable_id, target_name=node.name)
-            change = Change(nodes=frozenset({node.id}), events=(event,)).merge(change)
+            removed = removal(after, node, "DELETE")
+            after, change = removed.tailnet, removed.change.merge(change)
     for key in tailnet.auth_keys.values():
         if key.user_id == user_id and key.revoked_unix_s is None:
             after = after.with_auth_key(msgspec.structs.replace(key, revoked_unix_s=now_unix_s))

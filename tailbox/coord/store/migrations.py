@@ -25,6 +25,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE INDEX journal_coarse ON journal (sequence) WHERE is_coarse = 1",
         "CREATE INDEX journal_audit ON journal (at_unix_s, sequence) WHERE is_coarse = 0",
     ),
+    ("CREATE TABLE retired_names (name TEXT PRIMARY KEY, document TEXT NOT NULL)",),  # those of earlier nodes are free
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -5,6 +5,7 @@
 | users | id | login_name, issuer, subject; the pair of the latter unique |
 | nodes | id | machine_key, node_key, name, ipv4, ipv6; all but the first unique |
 | auth_keys, api_tokens | id | — |
+| retired_names | name | — |
 | singletons | name | `settings`, `counters` |
 | journal | sequence | at_unix_s, actor, events, rows; is_coarse, for folding |
 
@@ -22,7 +23,7 @@ from tailbox.wire.control.json import decode, encode
 
 NODE_COLUMNS = ("machine_key", "node_key", "name", "ipv4", "ipv6")
 USER_COLUMNS = ("login_name", "issuer", "subject")
-KEY_COLUMNS = {"singletons": "name"}  # elsewhere `id`
+KEY_COLUMNS = {"singletons": "name", "retired_names": "name"}  # elsewhere `id`
 COLUMNS = {"nodes": NODE_COLUMNS, "users": USER_COLUMNS}
 
 

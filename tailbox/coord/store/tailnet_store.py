@@ -28,13 +28,14 @@ from tailbox.coord.core.journal import (
     AUTH_KEYS,
     COUNTERS,
     NODES,
+    RETIRED_NAMES,
     SETTINGS,
     SINGLETONS,
     USERS,
     JournalEntry,
     TouchedRow,
 )
-from tailbox.coord.core.records import ApiToken, AuthKey, Counters, Record, Settings, TailnetNode, User
+from tailbox.coord.core.records import ApiToken, AuthKey, Counters, Record, RetiredName, Settings, TailnetNode, User
 from tailbox.coord.core.tailnet import Tailnet
 from tailbox.coord.store.journal_keeper import JournalKeeper, Transaction
 from tailbox.coord.store.migrations import migrate
@@ -120,6 +121,7 @@ class TailnetStore:
                     users=self._records(USERS, User),
                     auth_keys=self._records(AUTH_KEYS, AuthKey),
                     api_tokens=self._records(API_TOKENS, ApiToken),
+                    retired_names=self._records(RETIRED_NAMES, RetiredName),
                     settings=decode(Settings, singletons.get(SETTINGS, "{}").encode()),
                     counters=decode(Counters, singletons.get(COUNTERS, "{}").encode()),
                 )

@@ -97,8 +97,8 @@ class World:
         assert node is not None
         return node
 
-    def enrolled(self, number: int, **options: Unpack[KeyOptions]) -> TailnetNode:
-        """A node of the owner, with a machine and a node key of this number."""
-        created = self.auth_key(**options)
+    def enrolled(self, number: int, *, user_id: int | None = None, **options: Unpack[KeyOptions]) -> TailnetNode:
+        """A node of the owner or another user, with a machine and a node key of this number."""
+        created = self.auth_key(user_id=user_id, **options)
         assert self.register(number, number, auth=created.text).response.error == ""
         return self.node(number)

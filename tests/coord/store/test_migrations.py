@@ -24,7 +24,7 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 def test_an_empty_database_gets_every_table() -> None:
     connection = connect()
     migrate(connection, "x")
-    assert tables(connection) == {"users", "nodes", "auth_keys", "api_tokens", "singletons", "journal"}
+    assert tables(connection) == {"users", "nodes", "auth_keys", "api_tokens", "singletons", "retired_names", "journal"}
     assert schema_version(connection) == SCHEMA_VERSION
     migrate(connection, "x")
     connection.close()
