@@ -90,10 +90,6 @@ class PathFinder:
         self._set_peer(key, reach, now, outbox)
         return outbox.effects()
 
-    def set_node_key(self, node_key: NodePublicKey) -> None:
-        """Our node key was rotated; pings name it."""
-        self._prober.node_key = node_key
-
     def set_own_endpoints(self, endpoints: Sequence[Endpoint], *, now: float) -> PathEffects:
         """What peers are told in call-me-maybes. Call it after every STUN round, changed or not: age counts."""
         outbox = Outbox()
@@ -171,14 +167,6 @@ class PathFinder:
         outbox = Outbox()
         peer.heard_region = 0
         self._settle(peer, PathChangeReason.RELAY_GONE, now, outbox)
-        return outbox.effects()
-
-    def lost_direct_paths(self, *, now: float) -> PathEffects:
-        """Our UDP sockets are gone: fall back to relays."""
-        outbox = Outbox()
-        for peer in self._peers.values():
-            peer.drop_best()
-            self._settle(peer, PathChangeReason.REBIND, now, outbox)
         return outbox.effects()
 
     def rebind(self, *, now: float) -> PathEffects:
