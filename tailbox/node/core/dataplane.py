@@ -1,7 +1,7 @@
 """Between stack and tunnels: checks on the way in, routing on the way out, a train at a time.
 
-A train whose packets share addresses, ports and protocol is judged once; any other is judged packet by packet. Order of
-the inbound steps: tailscale net/tstun/wrap.go.
+A train whose packets share addresses, ports and protocol is judged once. One that holds several flows is cut where the
+flow changes, and what is left is judged packet by packet. Order of the inbound steps: tailscale net/tstun/wrap.go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tailbox.node.core.overlay_routes import OverlayRoutes
 from tailbox.node.core.packet_filter import PacketFilter, Verdict
-from tailbox.node.core.packet_head import PacketHead, address_of, read_head, shared_head
+from tailbox.node.core.packet_head import PacketHead, address_of, flow_runs, read_head, shared_head
 from tailbox.node.core.tap import PacketTap, TapPoint
 from tailbox.policy.address_set import AddressSet, PackedRange
 from tailbox.policy.match import NOTHING_ALLOWED, CompiledFilter
@@ -98,7 +98,10 @@ class Dataplane:
             if verdict is Verdict.ACCEPT:
                 return Inbound((train,))
             return self._refused(head, verdict, len(train))
-        return self._inbound_one_by_one(peer, train, now)
+        parts = flow_runs(train)
+        if len(parts) == 1:
+            return self._inbound_one_by_one(peer, train, now)
+        return _joined([self.inbound(peer, part, now=now) for part in parts])
 
     def outbound(self, train: Train, *, now: float) -> Outbound:
         """Route what our own stack made: one flow a train, so its first packet speaks for all."""
@@ -177,6 +180,16 @@ class Dataplane:
 
 
 _REJECT_REASONS: Mapping[Verdict, bytes] = {Verdict.ACL: REJECTED_BY_ACL, Verdict.SHIELDS: REJECTED_BY_SHIELDS}
+
+
+def _joined(results: list[Inbound]) -> Inbound:
+    """What the parts of a train lead to, in order."""
+    return Inbound(
+        tuple(train for result in results for train in result.to_stack),
+        tuple(reply for result in results for reply in result.replies),
+        tuple(drop for result in results for drop in result.dropped),
+        tuple(pong for result in results for pong in result.pongs),
+    )
 
 
 def _answer(head: PacketHead, body: bytes) -> Train:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailbox.node.core.packet_head import PacketHead, address_of, read_head, shared_head
+from tailbox.node.core.packet_head import PacketHead, address_of, flow_runs, read_head, shared_head
 from tailbox.wire.ip import Protocol, build_packet, summarize
 from tailbox.wire.train import Train
 
@@ -97,6 +97,34 @@ def test_what_varies_within_a_flow_does_not_spoil_it() -> None:
     packets[2][8] = 63  # hop limit
     packets[2][25] = 7  # sequence number
     assert shared_head(Train(b"".join(packets), 1280)) is not None
+
+
+def test_a_train_of_several_flows_is_cut_where_they_change() -> None:
+    flows = [3, 3, 3, 5, 5, 3, 7]
+    packets = [tcp(bytes(1240)) for _ in flows]
+    for packet_, port in zip(packets, flows, strict=True):
+        packet_[21] = port
+    packets[1][25] = 9  # another sequence number is no other flow
+    short = bytes(tcp(bytes(100)))
+    train = Train(b"".join(packets) + short, 1280)
+    parts = flow_runs(train)
+    assert [len(part) for part in parts] == [3, 2, 1, 1, 1]
+    assert b"".join(bytes(part.data) for part in parts) == train.data
+    assert all(shared_head(part) is not None for part in parts)
+
+
+def test_a_train_of_one_flow_is_not_cut() -> None:
+    train = Train(bytes(tcp(bytes(1240))) * 5, 1280)
+    assert flow_runs(train) == (train,)
+    assert flow_runs(Train.of(train.data[:1280])) == (Train.of(train.data[:1280]),)
+
+
+@given(st.binary(min_size=1, max_size=1500), st.integers(1, 400))
+def test_cutting_loses_nothing(data: bytes, stride: int) -> None:
+    train = Train(data, min(stride, len(data)))
+    parts = flow_runs(train)
+    assert b"".join(bytes(part.data) for part in parts) == data
+    assert [packet for part in parts for packet in part] == list(train)
 
 
 def test_other_protocols_are_read_one_by_one() -> None:
