@@ -159,8 +159,8 @@ def test_a_coordinator_refuses_a_database_that_is_not_right(stopped_server: Serv
 SECRETS = [
     ("coord/noise-key", garbage),
     ("coord/noise-key", a_directory),
-    ("coord/cookie-secret", readable_by_all),
-    ("coord/cookie-secret", cut),
+    ("coord/noise-key", readable_by_all),
+    ("coord/noise-key", cut),
     ("derp/derper.key", garbage),
     ("derp/derper.key", readable_by_all),
 ]

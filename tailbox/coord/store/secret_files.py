@@ -1,4 +1,4 @@
-"""The coordinator's own secrets: files beside the database, never in it. Mode 0600, made whole or not at all."""
+"""The coordinator's own secret: a file beside the database, never in it. Mode 0600, made whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tailbox.randomness import RandomSource
 from tailbox.wire.keys import KEY_BYTES, MachinePrivateKey
 
 NOISE_KEY_FILE = "noise-key"  # losing it strands running clients until they restart
-COOKIE_SECRET_FILE = "cookie-secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +19,20 @@ class CoordinatorSecrets:
     """Read at start, or made at the first one."""
 
     noise_key: MachinePrivateKey
-    cookie_secret: bytes
 
     def __repr__(self) -> str:
         return "CoordinatorSecrets([redacted])"
 
 
 def load_secrets(directory: Path, *, random: RandomSource) -> CoordinatorSecrets:
-    """Raises ConfigError for files that others may read, or that are not what they should be."""
+    """Raises ConfigError for a file that others may read, or that is not what it should be."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    noise_path, cookie_path = directory / NOISE_KEY_FILE, directory / COOKIE_SECRET_FILE
-    noise_text = _read(noise_path) or _make(noise_path, MachinePrivateKey(random.bytes(KEY_BYTES)).reveal())
-    cookie_text = _read(cookie_path) or _make(cookie_path, random.bytes(KEY_BYTES).hex())
+    path = directory / NOISE_KEY_FILE
+    text = _read(path) or _make(path, MachinePrivateKey(random.bytes(KEY_BYTES)).reveal())
     try:
-        cookie_secret = bytes.fromhex(cookie_text)
-    except ValueError:
-        cookie_secret = b""
-    if len(cookie_secret) != KEY_BYTES:
-        raise ConfigError("state_directory", str(cookie_path), "not a secret of ours")
-    try:
-        return CoordinatorSecrets(MachinePrivateKey.parse(noise_text), cookie_secret)
+        return CoordinatorSecrets(MachinePrivateKey.parse(text))
     except Malformed:
-        raise ConfigError("state_directory", str(noise_path), "not a private key") from None
+        raise ConfigError("state_directory", str(path), "not a private key") from None
 
 
 def _read(path: Path) -> str | None:
