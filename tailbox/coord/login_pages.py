@@ -72,7 +72,7 @@ class LoginPages:
             )
         if verdict == "refuse":
             await refuse_login(self._context, login_id, caller)
-            return self._page("Device refused", "<p>The device was turned away.</p>")
+            return self._page("Device refused", "<p>The device was turned away, and can ask again in some minutes.</p>")
         raise Invalid("the form says neither approve nor refuse")
 
     def _question(self, pending: PendingLoginView, caller: Caller) -> Response:

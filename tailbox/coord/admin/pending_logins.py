@@ -40,7 +40,7 @@ async def approve(call: Call) -> Device:
 
 
 async def refuse(call: Call) -> None:
-    """POST: forget the login; its client gets a new link."""
+    """POST: the device is told, and cannot ask again for some minutes."""
     await refuse_login(call.context, call.parameter("login_id"), call.who)
 
 

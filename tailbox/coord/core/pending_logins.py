@@ -1,7 +1,8 @@
 """Logins that wait for a person: a bounded cache of 15 minutes, oldest dropped first.
 
 It lives in memory: a restarted coordinator answers a followup with a fresh URL. A login is fixed to the machine and
-node key that asked, so a stolen link can approve that very device and no other. Source: control reference §5.2, §5.7.
+node key that asked, so a stolen link can approve that very device and no other. Clients ask again by themselves, so who
+was refused hears it for some minutes before a new login begins. Source: control reference §5.2, §5.7.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from tailbox.coord.core.enrolment import Enrolment, enrol
 from tailbox.coord.core.hostinfo import bounded_hostinfo
 from tailbox.coord.core.records import PendingLogin, TailnetNode
 from tailbox.coord.core.tags import TagPermission, check_tags, roles_only
-from tailbox.coord.core.tailnet import Tailnet
+from tailbox.coord.core.tailnet import Applicant, Tailnet
 from tailbox.errors import Forbidden, NotFound
 from tailbox.randomness import RandomSource
 from tailbox.wire.control.node import Hostinfo
@@ -20,6 +21,8 @@ from tailbox.wire.keys import MachinePublicKey
 
 LIFETIME_S = 15 * 60.0  # headscale: registration cache
 MAX_PENDING = 1024  # headscale
+REFUSED_S = 5 * 60.0  # ours: how long a refusal holds
+MAX_REFUSED = 1024  # ours: as many as can wait; the oldest refusal is forgotten first
 ID_BYTES = 16
 
 
@@ -99,9 +102,18 @@ def approve_login(
 
 
 def refuse_login(tailnet: Tailnet, now_unix_s: float, *, login_id: str) -> Outcome[None]:
-    """Forget the login: its client gets a fresh URL. Raises NotFound."""
-    pending_login(tailnet, now_unix_s, login_id)
-    return Outcome(tailnet.without_pending_logins((login_id,)), Change(pending_logins=frozenset({login_id})), None)
+    """Turn the machine away: it is told so for REFUSED_S, and can ask again then. Raises NotFound."""
+    login = pending_login(tailnet, now_unix_s, login_id)
+    kept = [(who, until) for who, until in tailnet.refused_logins.items() if until > now_unix_s]
+    refused = dict(kept[-(MAX_REFUSED - 1) :])
+    refused[login.machine_key, login.node_key] = now_unix_s + REFUSED_S
+    after = tailnet.without_pending_logins((login_id,)).with_refused_logins(refused)
+    return Outcome(after, Change(pending_logins=frozenset({login_id})), None)
+
+
+def is_refused(tailnet: Tailnet, now_unix_s: float, applicant: Applicant) -> bool:
+    """Whether somebody turned this machine and node key away a short while ago."""
+    return tailnet.refused_logins.get(applicant, 0.0) > now_unix_s
 
 
 def drop_old_logins(tailnet: Tailnet, now_unix_s: float) -> Outcome[None]:

@@ -8,6 +8,7 @@ request ─┬─ Expiry in the past ──────────────�
          ├─ NodeKey of another machine ───────► Error
          ├─ Auth.AuthKey ─┬─ not usable ──────► Error
          │                └─ usable ──────────► node renewed or created, key spent
+         ├─ refused by somebody just now ─────► Error
          └─ else ─────────────────────────────► AuthURL
 ```
 Refusals are `Error` in a 200 answer: other statuses make clients retry in silence.
@@ -25,7 +26,7 @@ from tailbox.coord.core.devices import expired, node_event, removal
 from tailbox.coord.core.enrolment import Enrolment, enrol
 from tailbox.coord.core.hostinfo import bounded_hostinfo
 from tailbox.coord.core.owners import login_of, user_of
-from tailbox.coord.core.pending_logins import begin_login, login_for
+from tailbox.coord.core.pending_logins import begin_login, is_refused, login_for
 from tailbox.coord.core.records import AuthKey, TailnetNode
 from tailbox.coord.core.tags import TagPermission, check_tags, roles_only
 from tailbox.coord.core.tailnet import Tailnet
@@ -36,6 +37,7 @@ from tailbox.wire.control.registration import RegisterRequest, RegisterResponse
 from tailbox.wire.keys import MachinePublicKey
 
 REQUIRED_TAILNET = "required:"
+REFUSED_BY_PERSON = "an administrator refused this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,9 @@ class Registrar:
     def _register_by_person(
         self, tailnet: Tailnet, now_unix_s: float, request: RegisterRequest, machine_key: MachinePublicKey
     ) -> Outcome[Answer]:
-        """A followup of an undecided login waits; everything else begins one. A decided one never comes here."""
+        """A followup of an undecided login waits; everything else begins one. An approved one never comes here."""
+        if is_refused(tailnet, now_unix_s, (machine_key, request.node_key)):
+            return _refused(tailnet, REFUSED_BY_PERSON)
         if request.followup:
             login_id = request.followup.rstrip("/").rpartition("/")[2]
             if login_for(tailnet, now_unix_s, login_id, machine_key) is not None:

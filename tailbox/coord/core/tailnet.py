@@ -25,6 +25,7 @@ from tailbox.wire.keys import MachinePublicKey, NodePublicKey
 
 K = TypeVar("K")
 V = TypeVar("V")
+Applicant = tuple[MachinePublicKey, NodePublicKey]  # who asks to log in
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Tailnet:
     auth_keys: Mapping[str, AuthKey] = field(default_factory=dict)
     api_tokens: Mapping[str, ApiToken] = field(default_factory=dict)
     pending_logins: Mapping[str, PendingLogin] = field(default_factory=dict)  # oldest first
+    refused_logins: Mapping[Applicant, float] = field(default_factory=dict)  # until when; in memory only, oldest first
     retired_names: Mapping[str, RetiredName] = field(default_factory=dict)  # given once, and no node's now
     settings: Settings = field(default_factory=Settings)
     counters: Counters = field(default_factory=Counters)
@@ -178,6 +180,9 @@ class Tailnet:
         return replace(
             self, pending_logins={key: login for key, login in self.pending_logins.items() if key not in gone}
         )
+
+    def with_refused_logins(self, refused: Mapping[Applicant, float]) -> Self:
+        return replace(self, refused_logins=refused)
 
     def with_settings(self, settings: Settings) -> Self:
         return replace(self, settings=settings)

@@ -9,7 +9,14 @@ import pytest
 
 from tailbox.coord.core.auth_keys import revoke_auth_key
 from tailbox.coord.core.devices import expire_device, rename_device
-from tailbox.coord.core.pending_logins import LIFETIME_S, MAX_PENDING, approve_login, refuse_login
+from tailbox.coord.core.pending_logins import (
+    LIFETIME_S,
+    MAX_PENDING,
+    MAX_REFUSED,
+    REFUSED_S,
+    approve_login,
+    refuse_login,
+)
 from tailbox.coord.core.records import DAY_S, Role
 from tailbox.coord.core.settings import update_settings
 from tailbox.coord.core.users import create_user, suspend_user
@@ -252,14 +259,43 @@ def test_asking_again_keeps_the_login(world: World) -> None:
     assert len(world.tailnet.pending_logins) == 1
 
 
-def test_a_refused_or_forgotten_login_gets_a_fresh_url(world: World) -> None:
-    url, login_id = begin(world)
-    world.do(partial(refuse_login, login_id=login_id))
+def test_a_forgotten_login_gets_a_fresh_url(world: World) -> None:
+    url, _ = begin(world)
+    world.now += LIFETIME_S
     fresh = world.register(1, 1, followup=url)
     assert fresh.response.auth_url not in ("", url)
     assert fresh.wait_for is None
-    world.now += LIFETIME_S
-    assert world.register(1, 1, followup=fresh.response.auth_url).response.auth_url != fresh.response.auth_url
+
+
+def test_a_refused_machine_is_told_so_for_some_minutes(world: World) -> None:
+    url, login_id = begin(world)
+    world.do(partial(refuse_login, login_id=login_id))
+    for followup in (url, ""):
+        answer = world.register(1, 1, followup=followup)
+        assert (answer.response.error, answer.response.auth_url) == ("an administrator refused this machine", "")
+        assert answer.wait_for is None
+    assert not world.tailnet.pending_logins
+    assert world.register(1, 2).response.auth_url
+    assert world.register(2, 3).response.auth_url
+    world.now += REFUSED_S
+    assert world.register(1, 1, followup=url).response.auth_url not in ("", url)
+
+
+def test_an_auth_key_lets_a_refused_machine_in(world: World) -> None:
+    world.do(partial(refuse_login, login_id=begin(world)[1]))
+    assert world.enrolled(1).id == 1
+
+
+def test_refusals_are_bounded_and_the_newest_stay(world: World) -> None:
+    for number in range(1, MAX_REFUSED + 3):
+        url = world.register(number, number).response.auth_url
+        world.do(partial(refuse_login, login_id=url.removeprefix(LOGIN_URL)))
+    assert len(world.tailnet.refused_logins) == MAX_REFUSED
+    assert world.register(MAX_REFUSED + 2, MAX_REFUSED + 2).response.error
+    assert world.register(1, 1).response.auth_url
+    world.now += REFUSED_S
+    world.do(partial(refuse_login, login_id=begin(world)[1]))
+    assert len(world.tailnet.refused_logins) == 1
 
 
 def test_a_followup_of_another_machine_does_not_wait(world: World) -> None:

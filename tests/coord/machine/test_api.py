@@ -135,7 +135,7 @@ async def test_a_followup_is_held_until_somebody_decides(lab: Lab) -> None:
     assert (answer["AuthURL"], answer["Login"]["LoginName"]) == ("", "admin")
 
 
-async def test_a_refused_login_gets_a_fresh_link_and_a_client_that_leaves_is_forgotten(lab: Lab) -> None:
+async def test_a_refused_machine_hears_it_at_once_and_a_client_that_leaves_is_forgotten(lab: Lab) -> None:
     url = str((await register(lab, RegisterRequest(version=113, node_key=NODE)))["AuthURL"])
     followup = RegisterRequest(version=113, node_key=NODE, followup=url)
     held, left = (ask(lab, "/machine/register", followup) for _ in range(2))
@@ -144,9 +144,10 @@ async def test_a_refused_login_gets_a_fresh_link_and_a_client_that_leaves_is_for
     await left.done()
     login_id = url.rpartition("/")[2]
     await lab.tool().post(f"/api/v2/tailnet/-/pending-logins/{login_id}/refuse")
-    fresh = json.loads((await held.done()).body)["AuthURL"]
-    assert fresh
-    assert fresh != url
+    answer = json.loads((await held.done()).body)
+    assert (answer["Error"], answer["AuthURL"]) == ("an administrator refused this machine", "")
+    assert (await register(lab, RegisterRequest(version=113, node_key=NODE)))["Error"] == answer["Error"]
+    assert not lab.coord.coordinator.tailnet.pending_logins
     assert len(lab.coord._waits) == 0
 
 
