@@ -32,7 +32,7 @@ from tailbox.runtime.supervisor import Backoff
 from tailbox.wire.control.derp_map import DERPNode, DERPRegion
 from tailbox.wire.derp import Frame, Health, NotePreferred, PeerGone, Ping, Pong
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
-from tailbox.wire.train import MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train
+from tailbox.wire.train import LONGEST_TRAIN_BYTES, LONGEST_TRAIN_PACKETS, MAX_TRAIN_BYTES, Train
 
 CONNECT_TIMEOUT_S = 10.0  # derphttp_client.go: name, TCP, TLS, HTTP and login together
 READ_TIMEOUT_S = 120.0  # derp_client.go: twice the relay's keep-alive
@@ -236,7 +236,7 @@ class DerpLink:
     def _deliver(self, event: PacketsReceived) -> None:
         counters = self._around.counters
         for train in trains_of(event.packets):
-            if len(train.data) > MAX_TRAIN_BYTES:
+            if train.stride > MAX_TRAIN_BYTES:
                 counters.dropped_oversized += 1
                 continue
             counters.received_packets += len(train)
@@ -293,8 +293,8 @@ def trains_of(packets: Sequence[bytes]) -> list[Train]:
         size = len(packet)
         if not size:
             continue
-        fits = run and size <= len(run[0]) and run_bytes + size <= MAX_TRAIN_BYTES and len(run) < MAX_TRAIN_PACKETS
-        if run and not fits:
+        is_longest = run_bytes + size > LONGEST_TRAIN_BYTES or len(run) == LONGEST_TRAIN_PACKETS
+        if run and (size > len(run[0]) or is_longest):
             trains.append(_joined(run))
             run, run_bytes = [], 0
         run.append(packet)

@@ -30,7 +30,7 @@ from tailbox.runtime.service import Address, Listen, RunningServer, serve
 from tailbox.runtime.system import SystemClock, SystemRandom
 from tailbox.wire.control.derp_map import DERPMap, DERPNode, DERPRegion
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
-from tailbox.wire.train import MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train
+from tailbox.wire.train import LONGEST_TRAIN_BYTES, LONGEST_TRAIN_PACKETS, Train
 
 REGION = 900
 
@@ -281,10 +281,10 @@ def test_packets_are_joined_to_trains_without_loss(packets: list[bytes]) -> None
     trains = trains_of(packets)
     assert [bytes(packet) for train in trains for packet in train] == [packet for packet in packets if packet]
     for train in trains:
-        assert len(train) <= MAX_TRAIN_PACKETS
-        assert len(train.data) <= MAX_TRAIN_BYTES
+        assert len(train) <= LONGEST_TRAIN_PACKETS
+        assert len(train.data) <= LONGEST_TRAIN_BYTES
 
 
 def test_equal_packets_become_one_train() -> None:
     assert [len(train) for train in trains_of([bytes(1312)] * 49 + [bytes(100)])] == [50]
-    assert [len(train) for train in trains_of([bytes(1312)] * 60)] == [49, 11]
+    assert [len(train) for train in trains_of([bytes(1312)] * 210)] == [199, 11]
