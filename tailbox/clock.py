@@ -6,10 +6,8 @@ says when it wants to be called next, and why.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import Generic, NamedTuple, Protocol, TypeVar
-
-Key = TypeVar("Key", bound=Hashable)
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 
 class Deadline(NamedTuple):
@@ -55,36 +53,3 @@ class ManualClock:
             raise ValueError(f"time does not go back: {seconds} s")
         self._monotonic_s += seconds
         self._unix_s += seconds
-
-
-class DeadlineTable(Generic[Key]):
-    """Many named deadlines, of which the owner wants the earliest.
-
-    A small table scanned on demand: engines that keep one deadline a peer or a connection hold tens of thousands of
-    them, but look at the earliest only when they re-arm; they use a heap of their own.
-    """
-
-    def __init__(self) -> None:
-        self._by_key: dict[Key, Deadline] = {}
-
-    def set(self, key: Key, at: float, reason: str) -> None:
-        self._by_key[key] = Deadline(at, reason)
-
-    def clear(self, key: Key) -> None:
-        self._by_key.pop(key, None)
-
-    def get(self, key: Key) -> Deadline | None:
-        return self._by_key.get(key)
-
-    def next(self) -> Deadline | None:
-        return earliest(self._by_key.values())
-
-    def take_due(self, *, now: float) -> list[tuple[Key, Deadline]]:
-        """Remove and return what is due, earliest first."""
-        due = sorted(
-            ((key, deadline) for key, deadline in self._by_key.items() if deadline.at <= now),
-            key=lambda item: item[1].at,
-        )
-        for key, _ in due:
-            del self._by_key[key]
-        return due

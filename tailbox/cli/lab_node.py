@@ -15,7 +15,6 @@ from tailbox.telemetry.logs import set_up_logs
 
 PAGE_PORT = 80
 REQUEST_TIMEOUT_S = 10.0
-MAX_REQUEST_BYTES = 16 * 1024
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">

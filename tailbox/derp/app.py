@@ -87,11 +87,6 @@ class DerpRole:
             health=self._health,
         )
 
-    def announce_stop(self) -> None:
-        """What the composition root calls before it stops the server for a restart."""
-        if self.config.announces_restart:
-            self.server.announce_restart()
-
     def _health(self) -> Health:
         wants_stun = self.config.stun_port >= 0
         return Health(

@@ -52,7 +52,6 @@ class DerpConfig:
     rate_limit_burst_bytes: int = 1024 * 1024
     advertises_rate_limit: bool = False  # clients then drop what is too much, where TCP would hold them back
 
-    announces_restart: bool = False  # tailscale-rs takes the frame for an error
     bootstrap_dns_names: tuple[str, ...] = ()  # whose addresses `/bootstrap-dns` tells
 
     def __post_init__(self) -> None:

@@ -24,11 +24,7 @@ from tailbox.randomness import RandomSource
 from tailbox.runtime.byte_stream import ByteStream, PeerAddress
 from tailbox.telemetry.events import EventLog
 from tailbox.wire.addresses import Endpoint, parse_ip
-from tailbox.wire.derp import Health, Restarting
 from tailbox.wire.keys import NodePrivateKey, NodePublicKey
-
-RESTART_SPREAD_S = 5.0  # ours: clients come back over this long
-RESTART_TRY_S = 60.0  # ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +93,6 @@ class RelayServer:
     def is_connected(self, key: NodePublicKey) -> bool:
         return bool(self._relay.connections_of(key))
 
-    def disconnect(self, key: NodePublicKey, reason: str) -> None:
-        """Close every connection of a key: it may not use the relay any more."""
-        for connection in self._relay.connections_of(key):
-            self._close(connection, reason)
-
     async def serve(
         self, stream: ByteStream, *, peer: PeerAddress | None, is_ideal: bool = True, is_websocket: bool = False
     ) -> None:
@@ -115,19 +106,6 @@ class RelayServer:
             self._publish(ClientRefused(source, proven.reason))
             return
         await self._run(login, proven, stream, _endpoint(peer), is_ideal, is_websocket)
-
-    def tell_health(self, key: NodePublicKey, text: str) -> None:
-        """Show the user of a client what is wrong with its connection; an empty text takes that back."""
-        for connection in self._relay.connections_of(key):
-            self._sessions[connection].send_frame(Health(text).encode())
-            self._sessions[connection].flush()
-
-    def announce_restart(self) -> None:
-        """Tell every client to come back soon, but not all at once. tailscale-rs takes the frame for an error."""
-        for session in self._sessions.values():
-            wait_s = self._random.uniform(0.0, RESTART_SPREAD_S)
-            session.send_frame(Restarting(wait_s, RESTART_TRY_S).encode())
-            session.flush()
 
     def close(self) -> None:
         """End every session."""

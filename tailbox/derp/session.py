@@ -98,11 +98,6 @@ class Session:
         self._keep_alive_every_s = config.keep_alive_s + random.uniform(0.0, config.keep_alive_jitter_s)
         self._keep_alive_timer = self._loop.call_later(self._keep_alive_every_s, self._keep_alive)
 
-    @property
-    def queued_bytes(self) -> int:
-        """Packets that wait for the client to read, without what the stream holds."""
-        return self._queued_bytes
-
     def start(self, early: bytes) -> None:
         """Read from now on; `early` came with the login."""
         if early:

@@ -20,7 +20,6 @@ TAILNET_IPV6 = IPv6Network("fd7a:115c:a1e0::/48")
 SERVICE_IPV4 = IPv4Address("100.100.100.100")  # MagicDNS and friends, in every node
 SERVICE_IPV6 = IPv6Address("fd7a:115c:a1e0::53")
 CHROMEOS_IPV4 = IPv4Network("100.115.92.0/23")  # ChromeOS uses it inside; nobody gets an address from it
-VIA_IPV6 = IPv6Network("fd7a:115c:a1e0:b1a::/64")  # 4via6: site identifier, IPv4 address
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@
 15 Restarting     relay → client   reconnect in, try for: 4 + 4, milliseconds
 ```
 
-A frame is written in one piece by its class, and read in two steps: `FrameSplitter` cuts the stream, `decode_frame`
-gives a payload its meaning. A relay forwards packets after the first step alone.
+A frame is written in one piece by its class, and read in two steps: `derp_stream.FrameSplitter` cuts the stream,
+`decode_frame` gives a payload its meaning. A relay forwards packets after the first step alone.
 Source: tailscale derp/derp.go, protocol version 2.
 """
 
@@ -30,9 +30,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
-from tailbox.errors import Malformed, Truncated, WireError
+from tailbox.errors import Malformed, Truncated
 from tailbox.wire.addresses import Endpoint
 from tailbox.wire.keys import KEY_BYTES, NodePublicKey
 
@@ -40,7 +40,6 @@ PROTOCOL_VERSION = 2
 MAGIC = b"DERP\xf0\x9f\x94\x91"  # derp.go Magic: "DERP" and U+1F511
 FRAME_HEADER = struct.Struct(">BI")
 MAX_PACKET_BYTES = 64 * 1024  # derp.go MaxPacketSize: what a node sees, framing excluded
-MAX_FRAME_BYTES = 1024 * 1024  # derp_client.go: a longer frame is fatal
 NONCE_BYTES = 24
 PING_BYTES = 8
 _MILLISECONDS = 1000
@@ -379,15 +378,13 @@ class UnknownFrame:
         return FRAME_HEADER.pack(self.frame_type, len(self.payload)) + self.payload
 
 
-Frame = (
-    ServerKey | ClientInfo | ServerInfo | SendPacket | RecvPacket | KeepAlive | NotePreferred | PeerGone | PeerPresent
-    | ForwardPacket | WatchConns | ClosePeer | Ping | Pong | Health | Restarting | UnknownFrame
-)  # fmt: skip
-
-_CLASSES: Final[Mapping[int, type[
+KnownFrame = (
     ServerKey | ClientInfo | ServerInfo | SendPacket | RecvPacket | KeepAlive | NotePreferred | PeerGone | PeerPresent
     | ForwardPacket | WatchConns | ClosePeer | Ping | Pong | Health | Restarting
-]]] = {
+)  # fmt: skip
+Frame = KnownFrame | UnknownFrame
+
+_CLASSES: Final[Mapping[int, type[KnownFrame]]] = {
     FrameType.SERVER_KEY: ServerKey,
     FrameType.CLIENT_INFO: ClientInfo,
     FrameType.SERVER_INFO: ServerInfo,
@@ -404,91 +401,13 @@ _CLASSES: Final[Mapping[int, type[
     FrameType.PONG: Pong,
     FrameType.HEALTH: Health,
     FrameType.RESTARTING: Restarting,
-}  # fmt: skip
+}
 
 
 def decode_frame(frame_type: int, payload: bytes) -> Frame:
     """Give a payload its meaning. Raises Truncated and Malformed; unknown types are UnknownFrame."""
     found = _CLASSES.get(frame_type)
     return UnknownFrame(frame_type, payload) if found is None else found.decode(payload)
-
-
-class RawFrame(NamedTuple):
-    """A frame cut from the stream, its payload not looked at."""
-
-    frame_type: int
-    payload: bytes
-
-
-class FrameSplitter:
-    """Cuts a byte stream into frames, whatever its chunks are. Holds at most one unfinished frame."""
-
-    def __init__(
-        self, limits: Mapping[int, int], *, other_limit: int = MAX_FRAME_BYTES, keep_others: bool = True
-    ) -> None:
-        """`limits`: longest payload by frame type; `other_limit` for types not named. A longer one is an error.
-
-        Without `keep_others` the payload of types not named is thrown away as it comes: they appear empty.
-        """
-        self._limits = {int(frame_type): limit for frame_type, limit in limits.items()}  # plain integers are quicker
-        self._other_limit = other_limit
-        self._keep_others = keep_others
-        self._skip_bytes = 0  # still to come of a frame that is thrown away
-        self._pending = bytearray()
-        self._wanted = FRAME_HEADER.size
-        self.error: WireError | None = None  # set once, by a header that breaks the limits; nothing is read after it
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the stream has broken the limits."""
-        return self.error is not None
-
-    @property
-    def pending_bytes(self) -> int:
-        """How much of an unfinished frame is held."""
-        return len(self._pending)
-
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The frames that `data` completes, as (type, payload). Never raises: see `error`.
-
-        Plain tuples, because a relay makes hundreds of thousands a second; `RawFrame(*pair)` gives them names.
-        """
-        if self.error is not None:
-            return []
-        if self._skip_bytes:
-            skipped = min(self._skip_bytes, len(data))
-            self._skip_bytes -= skipped
-            data = data[skipped:]
-        if self._pending:
-            self._pending += data
-            if len(self._pending) < self._wanted:
-                return []
-            data = bytes(self._pending)
-            self._pending.clear()
-        frames: list[tuple[int, bytes]] = []
-        offset, size, header_bytes = 0, len(data), FRAME_HEADER.size
-        limits, other_limit, unpack = self._limits, self._other_limit, FRAME_HEADER.unpack_from
-        wanted = header_bytes
-        while size - offset >= header_bytes:
-            frame_type, length = unpack(data, offset)
-            if length > limits.get(frame_type, other_limit):
-                self.error = Malformed(f"frame of type {frame_type:#04x} and {length} bytes")
-                return frames
-            start = offset + header_bytes
-            end = start + length
-            if frame_type not in limits and not self._keep_others:
-                offset = min(end, size)
-                self._skip_bytes = end - offset
-                frames.append((frame_type, b""))
-                continue
-            if end > size:
-                wanted = header_bytes + length
-                break
-            offset = end
-            frames.append((frame_type, data[start:end]))
-        self._wanted = wanted
-        self._pending += data[offset:] if offset else data
-        return frames
 
 
 def _key(payload: bytes, offset: int = 0) -> NodePublicKey:

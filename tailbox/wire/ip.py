@@ -74,13 +74,6 @@ def transport_checksum(source: IPAddress, destination: IPAddress, protocol: int,
     return internet_checksum(message, pseudo_header_sum(source.packed, destination.packed, protocol, len(message)))
 
 
-def is_transport_checksum_good(
-    source: IPAddress, destination: IPAddress, protocol: int, message: bytes | memoryview
-) -> bool:
-    """Whether a received message, checksum field included, adds up."""
-    return transport_checksum(source, destination, protocol, message) == 0
-
-
 @dataclass(frozen=True, slots=True)
 class IPHeader:
     """An IPv4 or IPv6 header without options, or extensions but IPv6's fragment header."""
@@ -96,10 +89,6 @@ class IPHeader:
     more_fragments: bool = False
     fragment_blocks: int = 0  # offset in units of eight bytes
     header_bytes: int = 0  # where the payload starts; filled in by decode
-
-    @property
-    def is_fragment(self) -> bool:
-        return self.more_fragments or self.fragment_blocks > 0
 
     def encode(self) -> bytes:
         """The header alone. IPv6 fragments are decoded but not made. IPv4: 20 bytes, IPv6: 40."""

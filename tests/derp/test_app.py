@@ -16,14 +16,12 @@ from tailbox.derp.core.login import ClientClaims, ServerClaims
 from tailbox.randomness import SeededRandom
 from tailbox.runtime.system import SystemRandom
 from tailbox.wire.derp import (
-    Health,
     KeepAlive,
     NotePreferred,
     PeerGone,
     PeerGoneReason,
     Ping,
     Pong,
-    Restarting,
     SendPacket,
     UnknownFrame,
     WatchConns,
@@ -294,14 +292,6 @@ async def test_the_rate_limit_slows_a_sender_and_loses_nothing(start_relay: Any)
     assert relay.role.server.counters.rate_limit_waits > 0
 
 
-async def test_a_forgotten_key_is_disconnected(start_relay: Any) -> None:
-    relay = await start_relay()
-    client = await relay.client(1)
-    relay.role.server.disconnect(public(1), "removed")
-    await client.ends()
-    assert not relay.role.server.is_connected(public(1))
-
-
 async def test_plain_answers(start_relay: Any) -> None:
     relay = await start_relay()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{relay.port}") as http:
@@ -337,17 +327,6 @@ async def test_metrics_follow_the_traffic(start_relay: Any) -> None:
     assert "derp_current_notideal_connections 1.0" in text
     assert 'derp_packets_dropped_total{kind="disco",reason="unknown_dest"} 1.0' in text
     assert 'derp_packets_received_total{kind="disco"} 1.0' in text
-
-
-async def test_health_and_restarts_are_told_when_asked_for(start_relay: Any) -> None:
-    relay = await start_relay(announces_restart=True)
-    client = await relay.client(1)
-    relay.role.server.tell_health(public(1), "too loud")
-    assert await client.frame(Health) == Health("too loud")
-    relay.role.announce_stop()
-    hint = await client.frame(Restarting)
-    assert isinstance(hint, Restarting)
-    assert 0.0 <= hint.reconnect_in_s <= 5.0
 
 
 async def test_the_rate_limit_is_advertised_when_asked_for(start_relay: Any) -> None:

@@ -27,17 +27,16 @@ from tailbox.errors import AuthenticationError, LocalProtocolError, Malformed, W
 from tailbox.randomness import RandomSource
 from tailbox.wire.derp import (
     FRAME_HEADER,
-    MAX_FRAME_BYTES,
     MAX_PACKET_BYTES,
     ClientInfo,
     Frame,
-    FrameSplitter,
     FrameType,
     Restarting,
     ServerInfo,
     ServerKey,
     decode_frame,
 )
+from tailbox.wire.derp_stream import MAX_FRAME_BYTES, FrameSplitter
 from tailbox.wire.keys import KEY_BYTES, NodePrivateKey, NodePublicKey
 from tailbox.wire.train import Train
 

@@ -15,7 +15,8 @@ from enum import Enum
 from tailbox.derp.core.login import ClientClaims
 from tailbox.derp.core.token_bucket import TokenBucket
 from tailbox.wire.addresses import Endpoint
-from tailbox.wire.derp import MAX_PACKET_BYTES, FrameSplitter, FrameType
+from tailbox.wire.derp import MAX_PACKET_BYTES, FrameType
+from tailbox.wire.derp_stream import FrameSplitter
 from tailbox.wire.keys import KEY_BYTES, NodePublicKey
 
 NOT_HERE_PER_S, NOT_HERE_BURST = 1.0, 3.0  # derpserver.go: notices of unknown destinations

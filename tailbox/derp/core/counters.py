@@ -14,7 +14,6 @@ class DropReason(Enum):
     GONE_DISCONNECTED = "gone_disconnected"
     QUEUE_HEAD = "queue_head"  # the oldest made place for a newer one
     QUEUE_TAIL = "queue_tail"  # there was no place to make
-    WRITE_ERROR = "write_error"
     DUPLICATE_CLIENT = "dup_client"
 
 
