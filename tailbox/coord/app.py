@@ -180,6 +180,7 @@ class Coord:
         with self.coordinator.subscribe() as changes:
             is_listening.set()
             self._streams.notify_all()  # after a failure something may have been missed
+            self._feed.start_anew()
             async for change in changes:
                 self._tell(change)
                 self._feed.publish(change)

@@ -7,7 +7,9 @@
 | `reset` | too much was missed: read everything again |
 
 An event's id is the journal's sequence. A reader that comes back with `Last-Event-ID` gets what it missed as one
-change. Every reader has a bounded queue; one that falls behind is cut off, comes back and catches up in the same way.
+change: rows by the journal, pending logins by a memory of their changes. What a reader of an earlier life of the
+coordinator missed of these nobody knows, so it starts anew. Every reader has a bounded queue; one that falls behind is
+cut off, comes back and catches up in the same way.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ RETRY_MS = 2000
 MAX_READERS = 256  # ours: all together
 MAX_QUEUED = 256  # ours: events of one reader
 MAX_CAUGHT_UP = 1000  # ours: journal entries; beyond them a reader starts anew
+MAX_REMEMBERED = 1024  # ours: changes of pending logins, for those who come back
 HEADERS = {**NO_STORE, "X-Accel-Buffering": "no"}  # nginx would hold events back
 
 
@@ -82,16 +85,27 @@ class EventFeed:
         self._clock = clock
         self._server_url = server_url
         self._readers: set[EventReader] = set()
+        self._logins: deque[tuple[int, frozenset[str]]] = deque()  # the journal's sequence, the logins that changed
+        self._forgotten_at = coordinator.sequence  # up to which changes of logins may be missing from it
         metrics.event_streams.set_function(lambda: float(len(self._readers)))
 
     def publish(self, change: Change) -> None:
         """Tell every reader. The caller passes changes in their order, each before anything else can happen: the
         event's id says that its reader knows of everything up to the present sequence.
         """
+        sequence = self._coordinator.sequence
+        if change.pending_logins:
+            self._remember(change.pending_logins, sequence)
         if self._readers and not change.is_empty:
-            event = self._encode(self._event_of(change, self._coordinator.sequence))
+            event = self._encode(self._event_of(change, sequence))
             for reader in tuple(self._readers):
                 reader.offer(event)
+
+    def start_anew(self) -> None:
+        """Changes may have been missed: every reader has to read everything again."""
+        self._logins.clear()
+        self._forgotten_at = self._coordinator.sequence
+        self.close()
 
     def close(self) -> None:
         """End every stream."""
@@ -122,12 +136,25 @@ class EventFeed:
 
     async def _beginning(self, last_seen: int | None) -> bytes:
         newest = self._coordinator.sequence
-        if last_seen is None or last_seen == newest:
+        if last_seen is None:
             return self._notice("ready", newest)
-        entries = await self._coordinator.tail(last_seen, limit=MAX_CAUGHT_UP + 1) if last_seen < newest else ()
-        if not entries or len(entries) > MAX_CAUGHT_UP:  # too far back, or the journal of another life
+        if not self._forgotten_at < last_seen <= newest:  # too far back, or the journal of another life
             return self._notice("reset", newest)
-        return self._encode(self._event_of(change_of(entries), entries[-1].sequence))
+        entries: tuple[JournalEntry, ...] = ()
+        if last_seen < newest:
+            entries = await self._coordinator.tail(last_seen, limit=MAX_CAUGHT_UP + 1)
+            if not entries or len(entries) > MAX_CAUGHT_UP:
+                return self._notice("reset", newest)
+        logins = frozenset[str]().union(*(ids for sequence, ids in self._logins if sequence >= last_seen))
+        if not entries and not logins:
+            return self._notice("ready", newest)
+        missed = change_of(entries).merge(Change(pending_logins=logins))
+        return self._encode(self._event_of(missed, entries[-1].sequence if entries else newest))
+
+    def _remember(self, logins: frozenset[str], sequence: int) -> None:
+        if len(self._logins) == MAX_REMEMBERED:
+            self._forgotten_at, _ = self._logins.popleft()
+        self._logins.append((sequence, logins))
 
     def _event_of(self, change: Change, sequence: int) -> ChangeEvent:
         return change_event(

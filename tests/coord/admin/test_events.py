@@ -77,14 +77,52 @@ async def test_a_reader_hears_that_it_is_ready_and_then_of_each_change(
 async def test_a_reader_that_comes_back_gets_what_it_missed_as_one_change(
     lab: Lab, open_reader: Callable[[int | None], Reader]
 ) -> None:
+    await lab.add_node()
     before = lab.coord.coordinator.sequence
-    node = await lab.add_node()
+    node = await lab.add_node("beta", 2)
     await lab.tool().delete(f"/api/v2/device/{node.id}")
     name, sequence, data = await open_reader(before).next()
     assert (name, sequence) == ("change", lab.coord.coordinator.sequence)
     changes = data["changes"]
     assert isinstance(changes, list)
     assert {"noun": "device", "id": node.stable_id, "deleted": True} in changes
+
+
+async def test_a_reader_that_comes_back_hears_of_logins_too(
+    lab: Lab, open_reader: Callable[[int | None], Reader]
+) -> None:
+    await lab.add_node()
+    before = lab.coord.coordinator.sequence
+    old = await lab.begin_login("old", 50)
+    await lab.tool().post(f"/api/v2/tailnet/-/pending-logins/{old}/refuse")
+    login = await lab.begin_login("laptop", 51)
+    name, sequence, data = await open_reader(before).next()
+    assert (name, sequence, lab.coord.coordinator.sequence) == ("change", before, before)
+    changes = {change["id"]: change for change in data["changes"]}  # type: ignore[attr-defined]
+    assert changes[old] == {"noun": "pendingLogin", "id": old, "deleted": True}
+    assert changes[login]["pendingLogin"]["hostname"] == "laptop"
+    node = await lab.add_node("beta", 2)
+    data = (await open_reader(before).next())[2]
+    changed = {change["id"] for change in data["changes"]}  # type: ignore[attr-defined]
+    assert {old, login, node.stable_id} <= changed
+    assert (await open_reader(lab.coord.coordinator.sequence).next())[0] == "ready"
+
+
+async def test_what_is_no_longer_known_of_logins_means_starting_anew(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, open_reader: Callable[[int | None], Reader]
+) -> None:
+    assert (await open_reader(lab.coord.coordinator.sequence).next())[0] == "reset"  # perhaps of an earlier life
+    await lab.add_node()
+    before = lab.coord.coordinator.sequence
+    assert (await open_reader(before).next())[0] == "ready"
+    monkeypatch.setattr(events, "MAX_REMEMBERED", 2)
+    for number in (50, 51):
+        await lab.begin_login("laptop", number)
+        await asyncio.sleep(0.01)  # for the feed to hear of it: what happens at once counts once
+    assert (await open_reader(before).next())[0] == "change"
+    await lab.begin_login("laptop", 52)
+    await asyncio.sleep(0.01)
+    assert (await open_reader(before).next())[0] == "reset"
 
 
 async def test_an_id_promises_no_more_than_its_reader_was_told(
