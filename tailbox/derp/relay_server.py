@@ -90,9 +90,6 @@ class RelayServer:
         """How many different clients are connected."""
         return self._relay.keys
 
-    def is_connected(self, key: NodePublicKey) -> bool:
-        return bool(self._relay.connections_of(key))
-
     async def serve(
         self, stream: ByteStream, *, peer: PeerAddress | None, is_ideal: bool = True, is_websocket: bool = False
     ) -> None:
