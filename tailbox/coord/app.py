@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from tailbox import __version__
 from tailbox.clock import Clock
-from tailbox.coord.admin.console import ConsolePages
+from tailbox.coord.admin.console import ConsolePages, favicon
 from tailbox.coord.admin.context import AdminContext
 from tailbox.coord.admin.dispatch import rest_application
 from tailbox.coord.admin.events import EventFeed
@@ -203,6 +203,7 @@ class Coord:
             Route("/login/{login_id}", logins.post, methods=["POST"]),
             Route("/admin", _to_console),
             Route("/admin/{path:path}", console.get),
+            Route("/favicon.ico", favicon),
             Route("/", _to_console),
         ]
 

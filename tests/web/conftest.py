@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailbox import Node
-from tailbox.coord.admin.console import find_bundle
+from tailbox.coord.admin.console_bundle import find_bundle
 from tailbox.server import ServerConfig, Tailnet, start_server
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ConsoleLab:
 
     def _note(self, message: ConsoleMessage) -> None:
         url = str(message.location.get("url", ""))
-        if message.type in ("error", "warning") and not url.endswith("/favicon.ico"):  # sign-in pages name no icon
+        if message.type in ("error", "warning"):
             self.complaints.append(f"{message.type}: {message.text} ({url})")
 
 

@@ -1,7 +1,6 @@
 """`/admin/`: the console's files. Its routes live in the browser, so a path that is no file is index.html.
 
-The bundle is part of the wheel (`tailbox/coord/console/`) or built in a checkout (`web/dist/`). Where neither exists a
-small page says how to build it; sign-in, approval pages and the REST API work all the same.
+Where no bundle exists a small page says how to build it; sign-in, approval pages and the REST API work all the same.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
+from tailbox.coord.admin.console_bundle import find_bundle, icon_path
 from tailbox.coord.admin.pages import PAGE_HEADERS, html_page, new_nonce
 from tailbox.randomness import RandomSource
 
-PACKAGED = Path(__file__).resolve().parent.parent / "console"
-CHECKOUT = Path(__file__).resolve().parents[3] / "web" / "dist"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -27,11 +25,6 @@ NOT_BUILT = """
 <pre>cd web &amp;&amp; npm ci &amp;&amp; npm run build</pre>
 <p>and reload. The <a href="/api/docs">REST API</a> and device approval work without it.</p>
 """
-
-
-def find_bundle() -> Path | None:
-    """The directory with the built console, if there is one."""
-    return next((path for path in (PACKAGED, CHECKOUT) if (path / "index.html").is_file()), None)
 
 
 class ConsolePages:
@@ -54,6 +47,12 @@ class ConsolePages:
         if path.startswith(HASHED_ASSETS):  # a page of an older build asks: HTML in place of a script would confuse it
             return PlainTextResponse("not found", 404, headers=HEADERS)
         return FileResponse(directory / "index.html", headers={**HEADERS, "Cache-Control": "no-cache"})
+
+
+async def favicon(_request: Request) -> Response:
+    """`/favicon.ico`, which browsers ask for on their own: the console's icon, or nothing."""
+    path = icon_path()
+    return Response(status_code=204) if path is None else RedirectResponse(path, 307)
 
 
 def file_below(directory: Path, path: str) -> Path | None:

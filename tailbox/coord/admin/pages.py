@@ -11,6 +11,7 @@ from html import escape
 
 from starlette.responses import Response
 
+from tailbox.coord.admin.console_bundle import icon_path
 from tailbox.randomness import RandomSource
 
 STYLE = """
@@ -29,6 +30,8 @@ button.primary { background: var(--accent); border-color: var(--accent); color: 
 .error { color: var(--bad); } .muted { opacity: .7; }
 form.inline { display: inline-block; margin-right: .5rem; }
 """.strip()
+
+NO_ICON = "data:,"  # without any, browsers ask for /favicon.ico
 
 PAGE_HEADERS = {
     "X-Frame-Options": "DENY",
@@ -60,6 +63,7 @@ def html_page(
     frame = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} · Tailbox</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="{icon_path() or NO_ICON}">'
         f'<style nonce="{nonce}">{STYLE}</style></head>'
         f"<body><main{' class=wide' if is_wide else ''}><h1>{escape(title)}</h1>{body}</main>{tail}</body></html>"
     )

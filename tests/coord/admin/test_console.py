@@ -9,14 +9,15 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from tailbox.coord.admin import console
-from tailbox.coord.admin.console import ConsolePages, file_below
+from tailbox.coord.admin import console_bundle
+from tailbox.coord.admin.console import ConsolePages, favicon, file_below
+from tailbox.coord.admin.pages import html_page
 from tailbox.randomness import SeededRandom
 
 
 def client(directory: Path | None) -> httpx.AsyncClient:
     pages = ConsolePages(SeededRandom(1), directory=directory)
-    app = Starlette(routes=[Route("/admin/{path:path}", pages.get)])
+    app = Starlette(routes=[Route("/admin/{path:path}", pages.get), Route("/favicon.ico", favicon)])
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://box")
 
 
@@ -59,9 +60,23 @@ def test_nothing_outside_the_directory_is_found(bundle: Path, path: str) -> None
 
 
 async def test_without_a_bundle_a_page_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(console, "PACKAGED", tmp_path / "no")
-    monkeypatch.setattr(console, "CHECKOUT", tmp_path / "neither")
+    monkeypatch.setattr(console_bundle, "PACKAGED", tmp_path / "no")
+    monkeypatch.setattr(console_bundle, "CHECKOUT", tmp_path / "neither")
     async with client(None) as browser:
         answer = await browser.get("/admin/")
+        icon = await browser.get("/favicon.ico")
     assert answer.status_code == 200
     assert "npm run build" in answer.text
+    assert '<link rel="icon" href="data:,">' in answer.text
+    assert icon.status_code == 204
+
+
+async def test_pages_name_the_icon_of_the_console(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_bundle, "PACKAGED", bundle)
+    (bundle / "favicon.svg").write_text("<svg/>")
+    page = html_page("A page", "", nonce="0")
+    assert b'<link rel="icon" href="/admin/favicon.svg">' in page.body
+    async with client(None) as browser:
+        icon = await browser.get("/favicon.ico", follow_redirects=True)
+    assert (icon.status_code, icon.text) == (200, "<svg/>")
+    assert icon.headers["content-type"].startswith("image/svg+xml")
