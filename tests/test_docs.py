@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 REFERENCE = ("api", "cli", "configuration", "containers", "metrics", "operations", "performance")
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
-WRITTEN_LATER = frozenset({"docs/notebooks.md", "docs/compatibility.md"})  # to be emptied when they are there
 
 Cells = list[str]
 
@@ -346,8 +345,6 @@ def test_links_lead_somewhere(path: Path) -> None:
             continue
         name, _, fragment = target.partition("#")
         other = (path.parent / name).resolve() if name else path
-        if name in WRITTEN_LATER and not other.exists():
-            continue
         assert other.exists(), f"{target} does not exist"
         assert not fragment or fragment in anchors(other), f"{target}: no such heading"
 
