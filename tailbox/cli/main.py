@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tailbox import __version__
-from tailbox.cli.options import default_state_dir, node_state_dir, socket_path
+from tailbox.cli.options import default_state_dir, socket_path
 from tailbox.cli.output import fail, reports_errors, run, show, show_json
+
+if TYPE_CHECKING:
+    from tailbox.cli.local_client import LocalClient
+    from tailbox.cli.up import UpOptions
+    from tailbox.node.config import NodeConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +30,18 @@ app = typer.Typer(
 Socket = Annotated[Path | None, typer.Option("--socket", help="LocalAPI socket of the node.")]
 StateDir = Annotated[Path | None, typer.Option("--state-dir", help="State directory of the node.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AuthKey = Annotated[
+    str | None, typer.Option("--auth-key", "--authkey", help="Join with this key; file:PATH reads a file.")
+]
+ProxyPassword = Annotated[
+    str | None, typer.Option(envvar="TAILBOX_SOCKS5_PASSWORD", help="Password that the proxy wants.")
+]
+OpenProxy = Annotated[
+    bool | None, typer.Option("--socks5-public-without-password", help="Open the proxy to everybody: really.")
+]
+Routes = Annotated[
+    str | None, typer.Option(help="Comma-separated prefixes to announce; this node does not forward them yet.")
+]
 
 
 def main() -> None:
@@ -41,27 +58,20 @@ def main() -> None:
 @app.command()
 @reports_errors
 def up(
+    context: typer.Context,
     login_server: Annotated[str | None, typer.Option(help="URL of the coordinator.")] = None,
-    auth_key: Annotated[
-        str | None, typer.Option("--auth-key", "--authkey", help="Join with this key; file:PATH reads a file.")
-    ] = None,
+    auth_key: AuthKey = None,
     hostname: Annotated[str | None, typer.Option(help="Name to ask for; default: this machine's.")] = None,
     socks5_server: Annotated[str | None, typer.Option(help="SOCKS5 and HTTP proxy, host:port.")] = None,
     socks5_user: Annotated[str | None, typer.Option(help="User name that the proxy wants.")] = None,
-    socks5_password: Annotated[
-        str | None, typer.Option(envvar="TAILBOX_SOCKS5_PASSWORD", help="Password that the proxy wants.")
-    ] = None,
-    socks5_public_without_password: Annotated[
-        bool | None, typer.Option("--socks5-public-without-password", help="Open the proxy to everybody: really.")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="UDP port of WireGuard; 0: any free one.")] = None,
+    socks5_password: ProxyPassword = None,
+    socks5_public_without_password: OpenProxy = None,
+    listen_port: Annotated[int | None, typer.Option("--port", help="UDP port of WireGuard; 0: any free one.")] = None,
     accept_routes: Annotated[bool | None, typer.Option(help="Ask for subnet routes of other nodes.")] = None,
     accept_dns: Annotated[bool | None, typer.Option(help="Resolve names by MagicDNS.")] = None,
     shields_up: Annotated[bool | None, typer.Option(help="Accept no connections.")] = None,
     advertise_tags: Annotated[str | None, typer.Option(help="Comma-separated tags to ask for.")] = None,
-    advertise_routes: Annotated[
-        str | None, typer.Option(help="Comma-separated prefixes to announce; this node does not forward them yet.")
-    ] = None,
+    advertise_routes: Routes = None,
     ephemeral: Annotated[bool | None, typer.Option(help="Leave the tailnet when the node stops.")] = None,
     timeout: Annotated[str, typer.Option(help="Give up after this long: 30s, 2m; 0s: never.")] = "0s",
     force_reauth: Annotated[bool, typer.Option(help="Log in anew, with a new key.")] = False,
@@ -73,34 +83,16 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Bring this node up: in the foreground, detached with --daemon, or in the daemon that runs already."""
-    from tailbox.cli.node_settings import conceal_auth_key, node_config, parse_duration
+    from tailbox.cli.node_settings import conceal_auth_key, given_settings, node_config, parse_duration
     from tailbox.cli.up import UpOptions
 
-    given = {
-        "login_server": login_server,
-        "auth_key": auth_key,
-        "hostname": hostname,
-        "socks5_server": socks5_server,
-        "socks5_user": socks5_user,
-        "socks5_password": socks5_password,
-        "socks5_public_without_password": socks5_public_without_password,
-        "listen_port": port,
-        "accept_routes": accept_routes,
-        "accept_dns": accept_dns,
-        "shields_up": shields_up,
-        "advertise_tags": advertise_tags,
-        "advertise_routes": advertise_routes,
-        "ephemeral": ephemeral,
-        "socket": socket,
-        "state_dir": state_dir,
-    }
-    flags = {name: value for name, value in given.items() if value is not None}
+    flags = given_settings(context.params)
     conceal_auth_key(sys.argv, flags)
     options = UpOptions(timeout_s=parse_duration(timeout), as_json=as_json, force_reauth=force_reauth)
     _bring_up(node_config(flags, config), flags, options, daemon=daemon, verbose=verbose)
 
 
-def _bring_up(config: Any, flags: dict[str, Any], options: Any, *, daemon: bool, verbose: int) -> None:
+def _bring_up(config: NodeConfig, flags: dict[str, Any], options: UpOptions, *, daemon: bool, verbose: int) -> None:
     from tailbox.cli import up as commands
     from tailbox.cli.local_client import LocalClient
     from tailbox.telemetry.logs import set_up_logs
@@ -334,10 +326,7 @@ def healthcheck(
     check(url, default_state_dir(), socket_path(socket, state_dir))
 
 
-def _client(socket: Path | None, state_dir: Path | None) -> Any:
+def _client(socket: Path | None, state_dir: Path | None) -> LocalClient:
     from tailbox.cli.local_client import LocalClient
 
     return LocalClient(socket_path(socket, state_dir))
-
-
-__all__ = ["app", "main", "node_state_dir"]

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from tailbox.runtime.settings import read_toml, resolve
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def given_settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's parameters those that are settings of a node, as far as they were given."""
+    names = {field.name for field in fields(NodeConfig)}
+    return {name: value for name, value in parameters.items() if name in names and value is not None}
 
 
 def node_config(flags: Mapping[str, Any], toml: Path | None) -> NodeConfig:

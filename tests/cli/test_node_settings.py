@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from tailbox.cli.node_settings import conceal_auth_key, node_config, parse_duration, resolve_node
+from tailbox.cli.main import app
+from tailbox.cli.node_settings import conceal_auth_key, given_settings, node_config, parse_duration, resolve_node
 from tailbox.errors import ConfigError
 
 
@@ -22,6 +24,17 @@ def test_durations_are_gos(text: str, seconds: float) -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="wanted something like"):
         parse_duration(text)
+
+
+def test_flags_are_the_settings_among_a_commands_parameters() -> None:
+    parameters = {"hostname": "alpha", "accept_dns": False, "listen_port": None, "timeout": "0s", "as_json": True}
+    assert given_settings(parameters) == {"hostname": "alpha", "accept_dns": False}
+
+
+def test_whatever_up_takes_is_a_setting_or_an_option_of_the_command_itself() -> None:
+    names = {parameter.name for parameter in get_command(app).commands["up"].params}  # type: ignore[attr-defined]
+    of_the_command = {"timeout", "force_reauth", "daemon", "config", "verbose", "as_json"}
+    assert set(given_settings(dict.fromkeys(names, "given"))) == names - of_the_command
 
 
 def test_flags_beat_our_variables_beat_the_containers_beat_the_file() -> None:
