@@ -20,6 +20,7 @@ from tailbox import __version__
 from tailbox.clock import Clock
 from tailbox.coord.admin.console import ConsolePages, favicon
 from tailbox.coord.admin.context import AdminContext
+from tailbox.coord.admin.device_view import region_names
 from tailbox.coord.admin.dispatch import rest_application
 from tailbox.coord.admin.events import EventFeed
 from tailbox.coord.admin.operations import OPERATIONS
@@ -102,9 +103,14 @@ class Coord:
         self._owner_id = owner.id
         self._streams = MapStreams(clock=clock, random=random, metrics=self.metrics)
         self._waits = LoginWaits()
-        self._feed = EventFeed(coordinator, clock=clock, server_url=config.server_url, metrics=self.metrics)
+        regions = region_names(renderer.derp_map)
+        self._feed = EventFeed(
+            coordinator, clock=clock, server_url=config.server_url, regions=regions, metrics=self.metrics
+        )
         self._supervisor = Supervisor(on_failure=_log_failure, clock=clock, random=random)
-        self._admin = AdminContext(coordinator, config, clock, random, Sessions(random), self.metrics, self._feed)
+        self._admin = AdminContext(
+            coordinator, config, clock, random, Sessions(random), self.metrics, self._feed, regions
+        )
         machine = MachineContext(
             coordinator=coordinator,
             registrar=Registrar(random, lambda login_id: config.url(login_path(login_id))),

@@ -26,7 +26,7 @@ export interface Device {
 
 export interface Connectivity {
   endpoints: string[];
-  derp: string; // the home relay's region, or ""
+  derp: string; // the name of the home relay's region, or ""
   latency: Record<string, { preferred?: boolean; latencyMs: number }>;
 }
 

@@ -40,12 +40,12 @@ const say = (changes: unknown[]) => act(() => FakeEventSource.newest?.say("chang
 
 describe("the machines page", () => {
   it("shows what is known of a machine", async () => {
-    const latency = { "900": { preferred: true, latencyMs: 1.5 } };
-    const clientConnectivity = { endpoints: ["192.0.2.1:41641"], derp: "900", latency };
+    const latency = { "Home": { preferred: true, latencyMs: 1.5 } };
+    const clientConnectivity = { endpoints: ["192.0.2.1:41641"], derp: "Home", latency };
     show([device({ connectedToControl: true, tags: ["tag:ci"], clientConnectivity })]);
     open("/machines");
     const row = (await screen.findByText("alpha")).closest("tr")!;
-    for (const text of ["100.64.0.1", "tag:ci", "0.1.0", "linux", "Connected", "never", "relay 900, 1.5 ms"]) {
+    for (const text of ["100.64.0.1", "tag:ci", "0.1.0", "linux", "Connected", "never", "relay Home, 1.5 ms"]) {
       expect(within(row).getByText(text)).toBeTruthy();
     }
     expect(within(row).getByText("1 direct endpoint")).toBeTruthy();

@@ -47,11 +47,11 @@ describe("key expiry of a device", () => {
 
 describe("a device's home relay", () => {
   it("comes with its latency, as far as the device told", () => {
-    const latency = { "900": { preferred: true, latencyMs: 12.34 }, "901": { latencyMs: 90 } };
-    expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "900", latency } }))).toBe(
-      "relay 900, 12.3 ms",
+    const latency = { Home: { preferred: true, latencyMs: 12.34 }, "New York City": { latencyMs: 90 } };
+    expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "Home", latency } }))).toBe(
+      "relay Home, 12.3 ms",
     );
-    expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "900", latency: {} } }))).toBe("relay 900");
+    expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "Home", latency: {} } }))).toBe("relay Home");
     expect(homeRelay(device({ clientConnectivity: { endpoints: [], derp: "", latency: {} } }))).toBe("");
   });
 });

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from msgspec import UNSET, UnsetType
@@ -40,10 +40,18 @@ class ChangeEvent(AnswerStruct, frozen=True):
     changes: tuple[Changed, ...]
 
 
-def change_event(tailnet: Tailnet, change: Change, *, sequence: int, now_unix_s: float, server_url: str) -> ChangeEvent:
+def change_event(
+    tailnet: Tailnet,
+    change: Change,
+    *,
+    sequence: int,
+    now_unix_s: float,
+    server_url: str,
+    regions: Mapping[int, str],
+) -> ChangeEvent:
     """The event for a change; several changes merged give one event with the newest state."""
     changes = (
-        *_devices(tailnet, change),
+        *_devices(tailnet, change, regions),
         *_users(tailnet, change),
         *_keys(tailnet, change, now_unix_s),
         *_pending_logins(tailnet, change, server_url),
@@ -52,10 +60,10 @@ def change_event(tailnet: Tailnet, change: Change, *, sequence: int, now_unix_s:
     return ChangeEvent(sequence, api_time(now_unix_s), changes)
 
 
-def _devices(tailnet: Tailnet, change: Change) -> Iterator[Changed]:
+def _devices(tailnet: Tailnet, change: Change, regions: Mapping[int, str]) -> Iterator[Changed]:
     for node_id in sorted(change.nodes):
         node = tailnet.nodes.get(node_id)
-        shown = UNSET if node is None else device_view(tailnet, node, is_complete=True)
+        shown = UNSET if node is None else device_view(tailnet, node, regions=regions, is_complete=True)
         yield Changed("device", stable_id_of(node_id), deleted=node is None, device=shown)
 
 

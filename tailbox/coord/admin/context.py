@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -44,6 +45,7 @@ class AdminContext:
     sessions: Sessions
     metrics: CoordMetrics
     feed: EventFeed
+    regions: Mapping[int, str]  # the relay regions' names
     sign_in_limit: RateLimit = field(default_factory=_sign_in_limit)
     token_limit: RateLimit = field(default_factory=_token_limit)
 

@@ -1,18 +1,21 @@
 """From a node of the snapshot to the device that the REST API shows.
 
-Source: Tailscale OpenAPI v2, schema `Device`; api-and-console reference §2. Routes are sorted by address as a number.
+Routes are sorted by address as a number. Relay regions go by their names, as upstream has it: `"Dallas"`, not `9`.
+Source: Tailscale OpenAPI v2, schema `Device`; api-and-console reference §2.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from msgspec import UNSET
 
 from tailbox.coord.admin.device_schema import ClientConnectivity, ClientSupports, Device, Distro, RegionLatency
 from tailbox.coord.core.records import TailnetNode
 from tailbox.coord.core.tailnet import Tailnet
+from tailbox.wire.control.derp_map import DERPMap
 from tailbox.wire.control.node import NetInfo
 from tailbox.wire.control.timestamp import Timestamp
 
@@ -29,8 +32,18 @@ def sorted_routes(routes: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(routes, key=_route_order))
 
 
-def device_view(tailnet: Tailnet, node: TailnetNode, *, is_complete: bool = False) -> Device:
-    """The device. `is_complete`: with the members of `fields=all`."""
+def region_names(derp_map: DERPMap) -> Mapping[int, str]:
+    """What each relay region is called: its name, else its code; with its number where that is not the only one."""
+    regions = {} if derp_map.regions is UNSET else derp_map.regions
+    names = {number: region.region_name or region.region_code or str(number) for number, region in regions.items()}
+    count = Counter(names.values())
+    return {number: name if count[name] == 1 else f"{name} ({number})" for number, name in names.items()}
+
+
+def device_view(
+    tailnet: Tailnet, node: TailnetNode, *, regions: Mapping[int, str], is_complete: bool = False
+) -> Device:
+    """The device. `is_complete`: with the members of `fields=all`; `regions`: see `region_names`."""
     info = node.hostinfo
     owner = tailnet.users.get(node.user_id)
     expiry = node.effective_expiry_unix_s
@@ -61,7 +74,7 @@ def device_view(tailnet: Tailnet, node: TailnetNode, *, is_complete: bool = Fals
         tags=node.tags or UNSET,
         enabled_routes=sorted_routes(node.approved_routes) if is_complete else UNSET,
         advertised_routes=sorted_routes(node.announced_routes) if is_complete else UNSET,
-        client_connectivity=_connectivity(node) if is_complete else UNSET,
+        client_connectivity=_connectivity(node, regions) if is_complete else UNSET,
         ssh_enabled=bool(info.ssh_host_keys) if is_complete else UNSET,
         distro=Distro(info.distro, info.distro_version, info.distro_code_name)
         if is_complete and info.distro
@@ -69,12 +82,12 @@ def device_view(tailnet: Tailnet, node: TailnetNode, *, is_complete: bool = Fals
     )
 
 
-def _connectivity(node: TailnetNode) -> ClientConnectivity:
+def _connectivity(node: TailnetNode, regions: Mapping[int, str]) -> ClientConnectivity:
     network = node.hostinfo.net_info or NetInfo()
     return ClientConnectivity(
         endpoints=node.endpoints,
-        derp=str(network.preferred_derp) if network.preferred_derp else "",
-        latency=_latencies(network),
+        derp=_region_name(str(network.preferred_derp), regions) if network.preferred_derp else "",
+        latency=_latencies(network, regions),
         client_supports=ClientSupports(
             ipv6=network.working_ipv6,
             pcp=network.pcp,
@@ -86,16 +99,23 @@ def _connectivity(node: TailnetNode) -> ClientConnectivity:
     )
 
 
-def _latencies(network: NetInfo) -> dict[str, RegionLatency]:
-    """By region number: the better of the two families (`"1-v4"`, `"1-v6"`)."""
+def _latencies(network: NetInfo, regions: Mapping[int, str]) -> dict[str, RegionLatency]:
+    """By region: the better of the two families (`"1-v4"`, `"1-v6"`)."""
     best_s: dict[str, float] = {}
     for name, seconds in network.derp_latency.items():
         region = name.partition("-")[0]
         best_s[region] = min(seconds, best_s.get(region, seconds))
+    home = str(network.preferred_derp)
     return {
-        region: RegionLatency(seconds * 1000.0, preferred=True if region == str(network.preferred_derp) else UNSET)
+        _region_name(region, regions): RegionLatency(seconds * 1000.0, preferred=True if region == home else UNSET)
         for region, seconds in best_s.items()
     }
+
+
+def _region_name(number: str, regions: Mapping[int, str]) -> str:
+    """The number itself for a region that is not, or no longer, ours: a device says what it likes."""
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    return regions.get(int(number), number) if is_number else number
 
 
 def _route_order(route: str) -> tuple[int, int, int, str]:

@@ -35,12 +35,14 @@ async def list_devices(call: Call) -> DeviceList:
     is_complete = _wants_all(call)
     filters = [(name, value) for name, value in call.request.query_params.multi_items() if name != "fields"]
     nodes = [node for node in tailnet.nodes.values() if not filters or _matches(tailnet, node, filters)]
-    return DeviceList(tuple(device_view(tailnet, node, is_complete=is_complete) for node in nodes))
+    regions = call.context.regions
+    return DeviceList(tuple(device_view(tailnet, node, regions=regions, is_complete=is_complete) for node in nodes))
 
 
 async def get_device(call: Call) -> Device:
     """GET one."""
-    return device_view(call.context.coordinator.tailnet, _node(call), is_complete=_wants_all(call))
+    context = call.context
+    return device_view(context.coordinator.tailnet, _node(call), regions=context.regions, is_complete=_wants_all(call))
 
 
 async def delete_device(call: Call) -> None:
@@ -112,7 +114,7 @@ def _wants_all(call: Call) -> bool:
 
 def _matches(tailnet: Tailnet, node: TailnetNode, filters: Sequence[tuple[str, str]]) -> bool:
     """Whether every filter names a member whose value, or one of whose values, is the wanted one."""
-    shown = msgspec.to_builtins(device_view(tailnet, node, is_complete=True))
+    shown = msgspec.to_builtins(device_view(tailnet, node, regions={}, is_complete=True))
     assert isinstance(shown, dict)
     return all(wanted in _texts(shown.get(name)) for name, wanted in filters)
 

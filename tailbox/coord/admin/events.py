@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -80,10 +80,19 @@ class EventReader:
 class EventFeed:
     """Renders each change once and hands it to every reader."""
 
-    def __init__(self, coordinator: Coordinator, *, clock: Clock, server_url: str, metrics: CoordMetrics) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        clock: Clock,
+        server_url: str,
+        regions: Mapping[int, str],
+        metrics: CoordMetrics,
+    ) -> None:
         self._coordinator = coordinator
         self._clock = clock
         self._server_url = server_url
+        self._regions = regions
         self._readers: set[EventReader] = set()
         self._logins: deque[tuple[int, frozenset[str]]] = deque()  # the journal's sequence, the logins that changed
         self._forgotten_at = coordinator.sequence  # up to which changes of logins may be missing from it
@@ -163,6 +172,7 @@ class EventFeed:
             sequence=sequence,
             now_unix_s=self._clock.unix_time(),
             server_url=self._server_url,
+            regions=self._regions,
         )
 
     def _notice(self, name: str, sequence: int) -> bytes:

@@ -35,8 +35,9 @@ async def list_pending(call: Call) -> PendingLoginList:
 
 async def approve(call: Call) -> Device:
     """POST: the device joins as the caller's."""
-    node = await approve_login(call.context, call.parameter("login_id"), call.who)
-    return device_view(call.context.coordinator.tailnet, node, is_complete=True)
+    context = call.context
+    node = await approve_login(context, call.parameter("login_id"), call.who)
+    return device_view(context.coordinator.tailnet, node, regions=context.regions, is_complete=True)
 
 
 async def refuse(call: Call) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from tailbox.coord.admin.device_view import ZERO_TIME, api_time, device_view, sorted_routes
+from tailbox.coord.admin.device_view import ZERO_TIME, api_time, device_view, region_names, sorted_routes
 from tailbox.coord.core.records import TailnetNode, User
 from tailbox.coord.core.tailnet import Tailnet
+from tailbox.wire.control.derp_map import DERPMap, DERPRegion
 from tailbox.wire.control.node import Hostinfo, NetInfo
 from tailbox.wire.keys import MachinePublicKey, NodePublicKey
 
@@ -33,11 +34,12 @@ NODE = TailnetNode(
     last_seen_unix_s=1_700_000_100.0,
     key_expires_unix_s=1_700_086_400.0,
 )  # fmt: skip
+REGIONS = {900: "Home", 902: "Elsewhere"}
 TAILNET = Tailnet.assemble(nodes=[NODE], users=[ALICE])
 
 
 def shown(node: TailnetNode, *, is_complete: bool = False) -> dict[str, object]:
-    view = msgspec.to_builtins(device_view(TAILNET.with_node(node), node, is_complete=is_complete))
+    view = msgspec.to_builtins(device_view(TAILNET.with_node(node), node, regions=REGIONS, is_complete=is_complete))
     assert isinstance(view, dict)
     return view
 
@@ -67,11 +69,33 @@ def test_all_fields_add_routes_connectivity_and_distribution() -> None:
     assert list(device["advertisedRoutes"]) == ["2.0.0.0/24", "10.0.1.0/24"]  # type: ignore[call-overload]
     connectivity = device["clientConnectivity"]
     assert isinstance(connectivity, dict)
-    assert connectivity["derp"] == "900"
+    assert connectivity["derp"] == "Home"
     assert connectivity["mappingVariesByDestIP"] is False
-    assert connectivity["latency"] == {"900": {"latencyMs": 10.0, "preferred": True}, "901": {"latencyMs": 500.0}}
+    assert connectivity["latency"] == {"Home": {"latencyMs": 10.0, "preferred": True}, "901": {"latencyMs": 500.0}}
     assert set(connectivity["clientSupports"]) == {"hairPinning", "ipv6", "pcp", "pmp", "udp", "upnp"}
     assert device["distro"] == {"name": "debian", "version": "12", "codeName": ""}
+
+
+def test_regions_go_by_name_else_code_else_number_and_none_by_the_name_of_another() -> None:
+    regions = [
+        DERPRegion(region_id=1, region_code="nyc", region_name="New York City"),
+        DERPRegion(region_id=2, region_code="dfw"),
+        DERPRegion(region_id=3),
+        DERPRegion(region_id=4, region_name="Twin"),
+        DERPRegion(region_id=5, region_name="Twin"),
+    ]
+    names = region_names(DERPMap(regions={region.region_id: region for region in regions}))
+    assert list(names.values()) == ["New York City", "dfw", "3", "Twin (4)", "Twin (5)"]
+    assert region_names(DERPMap()) == {}
+
+
+def test_whatever_a_device_calls_a_region_is_shown() -> None:
+    network = NetInfo(preferred_derp=7, derp_latency={"x-v4": 0.1, "99999999999": 0.1, "7": 0.2, "²": 1.0})
+    node = msgspec.structs.replace(NODE, hostinfo=Hostinfo(net_info=network))
+    connectivity = shown(node, is_complete=True)["clientConnectivity"]
+    assert isinstance(connectivity, dict)
+    assert connectivity["derp"] == "7"
+    assert set(connectivity["latency"]) == {"x", "99999999999", "7", "²"}
 
 
 def test_a_connected_device_has_no_last_seen_and_a_key_without_end_a_zero_time() -> None:
