@@ -40,7 +40,7 @@ const say = (changes: unknown[]) => act(() => FakeEventSource.newest?.say("chang
 
 describe("the machines page", () => {
   it("shows what is known of a machine", async () => {
-    const latency = { "Home": { preferred: true, latencyMs: 1.5 } };
+    const latency = { Home: { preferred: true, latencyMs: 1.5 } };
     const clientConnectivity = { endpoints: ["192.0.2.1:41641"], derp: "Home", latency };
     show([device({ connectedToControl: true, tags: ["tag:ci"], clientConnectivity })]);
     open("/machines");
