@@ -47,7 +47,7 @@ bench: $(VENV)/.dev  ## measure: throughput and latency, relayed and direct, bes
 lock:  ## renew constraints.txt from the newest versions
 	@rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/pip --quiet install '.[dev,notebook]'
-	@{ head -1 constraints.txt; $(VENV)/lock/bin/pip freeze | grep -v '^tailbox'; } > constraints.new && mv constraints.new constraints.txt
+	@{ head -1 constraints.txt; $(VENV)/lock/bin/pip freeze | grep -v '^tailbox' | sed 's/^\(soupsieve==.*\)/\1; python_full_version >= "3.11.5"/'; } > constraints.new && mv constraints.new constraints.txt
 
 clean:  ## remove what make made
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache web/node_modules web/dist

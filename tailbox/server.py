@@ -132,7 +132,7 @@ class Tailnet:
 async def start_server(config: ServerConfig) -> Tailnet:
     """Start coordinator, relay or both; returns once they answer. Raises ConfigError, ListenError."""
     config = _with_ports(config)
-    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state_directory(config.state_dir)
     clock, random = SystemClock(), SystemRandom()
     events = EventLog(clock.unix_time)
     certificate = _certificate(config, clock.unix_time())
@@ -151,6 +151,14 @@ async def start_server(config: ServerConfig) -> Tailnet:
     listen_file = config.state_dir / LISTEN_FILE
     listen_file.write_text(running.url + "\n")
     return Tailnet(running, coord, derp, url=public_url(config), listen_file=listen_file, events=events)
+
+
+def make_state_directory(path: Path) -> None:
+    """Mode 0700. Raises ConfigError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError("state_dir", str(path), error.strerror or str(error)) from None
 
 
 def public_url(config: ServerConfig) -> str:

@@ -22,7 +22,8 @@ from tailbox.cli.lab_table import LabTable, NodeRow
 from tailbox.cli.local_client import DaemonUnreachable, LocalApiError, LocalClient
 from tailbox.cli.options import SOCKET_NAME
 from tailbox.cli.output import fail, say, show
-from tailbox.server import ServerConfig, Tailnet, free_port, start_server
+from tailbox.node.config import STATE_FILE_NAME
+from tailbox.server import ServerConfig, Tailnet, free_port, make_state_directory, start_server
 
 NODES = ("alpha", "beta")
 FIRST_HTTP_PORT = 8080
@@ -53,7 +54,9 @@ class LabNode:
 
 def run_lab(state_dir: Path) -> int:
     """Run until SIGINT or SIGTERM. Returns the exit code. Raises CommandFailed if the lab cannot start."""
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state_directory(state_dir)
+    if any(LocalClient(state_dir / name / SOCKET_NAME).is_running() for name in NODES):
+        fail(f"the lab runs already; another one beside it: tailbox lab --state-dir {state_dir}-2")
     try:
         return asyncio.run(_lab(state_dir))
     except KeyboardInterrupt:
@@ -107,7 +110,8 @@ async def _node(name: str, state_dir: Path, tailnet: Tailnet) -> AsyncIterator[L
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     node = LabNode(name, directory, _port(FIRST_PROXY_PORT + NODES.index(name)))
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "TAILBOX_"))}
-    environment["TAILBOX_AUTH_KEY"] = await tailnet.create_auth_key(description=f"lab {name}")
+    if not (directory / STATE_FILE_NAME).exists():  # whoever has joined before needs no key
+        environment["TAILBOX_AUTH_KEY"] = await tailnet.create_auth_key(description=f"lab {name}")
     log = (directory / "node.log").open("ab")
     try:
         node.process = await asyncio.create_subprocess_exec(
@@ -170,6 +174,7 @@ def _introduce(tailnet: Tailnet, nodes: list[LabNode]) -> None:
     """What to do now, on lines of their own, above the table."""
     show(f"Console (signs in once): {tailnet.sign_in_link()}")
     show(f"Try: curl --proxy socks5h://127.0.0.1:{nodes[0].proxy_port} http://{NODES[-1]}/")
+    show(f"Ask a node: tailbox status --state-dir {nodes[0].directory}")
     show("Ctrl-C stops everything; the next start brings the same nodes and addresses back.")
     sys.stdout.flush()
 

@@ -46,6 +46,7 @@ Routes = Annotated[
 
 def main() -> None:
     """Entry point. `keys` and `serve` bring their own modules, loaded only when named."""
+    os.umask(0o077)  # state, logs and sockets are their owner's alone
     if sys.argv[1:2] == ["keys"]:
         from tailbox.cli.keys import app as keys
 

@@ -11,6 +11,7 @@ Source: tailscale derp/derpserver/{handler,websocket}.go, cmd/derper/derper.go; 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from tailbox.derp.relay_server import RelayServer
 from tailbox.derp.stun_responder import StunResponder
 from tailbox.randomness import RandomSource
 from tailbox.runtime.network import Network
-from tailbox.runtime.service import Service
+from tailbox.runtime.service import Address, AddressInUse, ListenError, Service
 from tailbox.runtime.status_routes import Health
 from tailbox.runtime.upgrade import ByteStream, UpgradeRequest, accept, refuse
 from tailbox.runtime.websocket import websocket_route
@@ -97,7 +98,7 @@ class DerpRole:
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         if self.config.stun_port >= 0:
-            self.stun.start()
+            self._start_stun()
         refresher = asyncio.create_task(self._refresh_bootstrap(), name="derp bootstrap names")
         try:
             yield
@@ -108,6 +109,15 @@ class DerpRole:
             self.stun.close()
             if self._by_url is not None:
                 await self._by_url.close()
+
+    def _start_stun(self) -> None:
+        """Raises AddressInUse, ListenError."""
+        try:
+            self.stun.start()
+        except OSError as error:
+            kind = AddressInUse if error.errno == errno.EADDRINUSE else ListenError
+            why = f"{error.strerror or error} (UDP, for STUN; stun_port sets another)"
+            raise kind(Address("", self.config.stun_port), why) from None
 
     async def _serve_upgrade(self, request: UpgradeRequest, stream: ByteStream) -> None:
         if request.protocol not in UPGRADE_TOKENS:

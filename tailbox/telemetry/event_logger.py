@@ -1,6 +1,6 @@
 """Events as log lines: `state changed state=RUNNING`, under the name of whoever published them.
 
-What an operator wants to know is INFO, every other change of state DEBUG. Events are known by the names of their
+What fails and is tried again is a WARNING, what an operator wants to know INFO, every other change of state DEBUG. Events are known by the names of their
 classes here, since they belong to rows that import this one.
 """
 
@@ -19,15 +19,14 @@ from tailbox.telemetry.events import EventLog, Recorded
 OPERATORS_INTEREST = frozenset(
     {
         "ClientRefused",
-        "ControlFailed",
         "HomeRelayChanged",
         "LoggedIn",
         "LoginRefused",
         "MapStreamEnded",
         "StateChanged",
-        "TaskFailed",
     }
 )
+ODD_BUT_WORKING = frozenset({"ControlFailed", "TaskFailed"})
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -52,7 +51,10 @@ async def log_events(events: EventLog) -> None:
 
 
 def level_of(event: object) -> int:
-    return logging.INFO if type(event).__name__ in OPERATORS_INTEREST else logging.DEBUG
+    name = type(event).__name__
+    if name in ODD_BUT_WORKING:
+        return logging.WARNING
+    return logging.INFO if name in OPERATORS_INTEREST else logging.DEBUG
 
 
 def describe(recorded: Recorded) -> str:

@@ -63,9 +63,7 @@ def test_any_is_the_first_address(names: MagicDns) -> None:
         ("example.com", "A", dns.rcode.REFUSED),
     ],
 )
-def test_other_questions_get_a_code_that_says_why(
-    names: MagicDns, name: str, kind: str, code: dns.rcode.Rcode
-) -> None:
+def test_other_questions_get_a_code_that_says_why(names: MagicDns, name: str, kind: str, code: dns.rcode.Rcode) -> None:
     assert ask(names, name, kind).rcode() == code
 
 
