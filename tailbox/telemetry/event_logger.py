@@ -1,7 +1,7 @@
 """Events as log lines: `state changed state=RUNNING`, under the name of whoever published them.
 
-What fails and is tried again is a WARNING, what an operator wants to know INFO, every other change of state DEBUG. Events are known by the names of their
-classes here, since they belong to rows that import this one.
+What fails and is tried again is a WARNING, what an operator wants to know INFO, every other change of state DEBUG.
+Events are known by the names of their classes here, since they belong to rows that import this one.
 """
 
 from __future__ import annotations
