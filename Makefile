@@ -41,8 +41,9 @@ format: $(VENV)/.dev  ## let ruff format and mend what it can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev  ## measure: throughput and latency, relayed and direct, beside plain TCP
-	@$(BIN)/python -m bench.throughput --kernel --latency
-	@$(BIN)/python -m bench.throughput --relayed
+	@$(BIN)/python -m bench.throughput --kernel --latency --streams 8 --connections 1000
+	@$(BIN)/python -m bench.throughput --relayed --latency
+	@$(BIN)/python -m bench.ladder
 
 lock:  ## renew constraints.txt from the newest versions
 	@rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock

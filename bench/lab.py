@@ -112,10 +112,10 @@ def main() -> None:
     """One process of the lab."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("coordinator", "node"))
-    parser.add_argument("--relayed", action="store_true")
-    parser.add_argument("--url", default="")
-    parser.add_argument("--key", default="")
-    parser.add_argument("--name", default="")
+    parser.add_argument("--relayed", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--url", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--key", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--name", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     import uvloop
 
