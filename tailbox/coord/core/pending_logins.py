@@ -128,6 +128,11 @@ def _too_old(tailnet: Tailnet, now_unix_s: float) -> frozenset[str]:
     return frozenset(login.id for login in tailnet.pending_logins.values() if login.expires_unix_s <= now_unix_s)
 
 
+def logins_of(tailnet: Tailnet, key: MachinePublicKey) -> frozenset[str]:
+    """Whatever a machine waits for."""
+    return frozenset(login.id for login in tailnet.pending_logins.values() if login.machine_key == key)
+
+
 def login_for(tailnet: Tailnet, now_unix_s: float, login_id: str, key: MachinePublicKey) -> PendingLogin | None:
     """The undecided login that a followup of this machine means."""
     login = tailnet.pending_logins.get(login_id)

@@ -26,7 +26,7 @@ from tailbox.coord.core.devices import expired, node_event, removal
 from tailbox.coord.core.enrolment import Enrolment, enrol
 from tailbox.coord.core.hostinfo import bounded_hostinfo
 from tailbox.coord.core.owners import login_of, user_of
-from tailbox.coord.core.pending_logins import begin_login, is_refused, login_for
+from tailbox.coord.core.pending_logins import begin_login, is_refused, login_for, logins_of
 from tailbox.coord.core.records import AuthKey, TailnetNode
 from tailbox.coord.core.tags import TagPermission, check_tags, roles_only
 from tailbox.coord.core.tailnet import Tailnet
@@ -92,8 +92,10 @@ class Registrar:
             outcome = enrol(spend(tailnet, key), now_unix_s, enrolment)
         except (Conflict, Invalid) as error:
             return _refused(tailnet, str(error))
-        change = outcome.change.merge(Change(auth_keys=frozenset({key.id})))
-        return Outcome(outcome.tailnet, change, _success(outcome.tailnet, outcome.result))
+        moot = logins_of(tailnet, machine_key)  # the machine asked a person before it was given a key
+        change = outcome.change.merge(Change(auth_keys=frozenset({key.id}), pending_logins=moot))
+        after = outcome.tailnet.without_pending_logins(moot)
+        return Outcome(after, change, _success(after, outcome.result))
 
     def _enrolment(
         self, tailnet: Tailnet, request: RegisterRequest, machine_key: MachinePublicKey, key: AuthKey

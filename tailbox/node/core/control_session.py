@@ -210,6 +210,7 @@ class ControlSession:
         """The coordinator's answer, read in upstream's order."""
         if response.error:
             self.last_error = response.error
+            self.auth_url = ""  # whatever was to be visited there is decided
             self.phase = Phase.REGISTERING
             return LoginRefused(response.error), self._back_off(response.error, now)
         if response.node_key_expired:

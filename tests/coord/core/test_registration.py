@@ -286,6 +286,13 @@ def test_an_auth_key_lets_a_refused_machine_in(world: World) -> None:
     assert world.enrolled(1).id == 1
 
 
+def test_a_machine_that_joins_by_key_waits_for_nobody_any_more(world: World) -> None:
+    begin(world)
+    begin(world, 2)
+    world.enrolled(1)
+    assert [login.machine_key for login in world.tailnet.pending_logins.values()] == [machine(2)]
+
+
 def test_refusals_are_bounded_and_the_newest_stay(world: World) -> None:
     for number in range(1, MAX_REFUSED + 3):
         url = world.register(number, number).response.auth_url

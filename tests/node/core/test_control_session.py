@@ -55,9 +55,10 @@ def test_a_known_key_is_resumed() -> None:
 
 def test_a_refusal_is_told_in_the_coordinators_words_and_tried_again_later() -> None:
     tested = session()
+    tested.registered(RegisterResponse(auth_url="http://x/login/1"), now=99)
     events = tested.registered(RegisterResponse(error="key exhausted"), now=100)
     assert events[0] == LoginRefused("key exhausted")
-    assert tested.last_error == "key exhausted"
+    assert (tested.last_error, tested.auth_url) == ("key exhausted", "")
     step = tested.next_step(now=100)
     assert isinstance(step, Wait)
     assert step.until is not None
