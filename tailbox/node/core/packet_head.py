@@ -20,6 +20,7 @@ from tailbox.wire.ip import IPV6_FRAGMENT_HEADER, MIN_FRAGMENT_BLOCKS, Protocol
 from tailbox.wire.train import Train
 
 MINIMUM_LATER_OFFSET_BYTES = 8 * MIN_FRAGMENT_BLOCKS
+NEVER_FRAGMENTED = (Protocol.TSMP, Protocol.FRAGMENT)  # the latter is a number of ours, never one on the wire
 
 
 class TcpFlag(IntEnum):
@@ -170,7 +171,7 @@ def _read_ipv4(packet: bytes | memoryview) -> PacketHead | None:
     offset_bytes = (fragment & 0x1FFF) * 8
     source, destination = bytes(packet[12:16]), bytes(packet[16:20])
     if offset_bytes:
-        if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or packet[9] == Protocol.TSMP:
+        if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or packet[9] in NEVER_FRAGMENTED:
             return None
         return PacketHead(Protocol.FRAGMENT, source, destination, 0, 0, header_bytes)
     if fragment & 0x2000 and packet[9] == Protocol.TSMP:
@@ -192,7 +193,7 @@ def _read_ipv6(packet: bytes | memoryview) -> PacketHead | None:
         protocol, at = packet[40], 48
         offset_bytes = (packet[42] << 8 | packet[43]) & 0xFFF8
         if offset_bytes:
-            if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or protocol == Protocol.TSMP:
+            if offset_bytes < MINIMUM_LATER_OFFSET_BYTES or protocol in NEVER_FRAGMENTED:
                 return None
             return PacketHead(Protocol.FRAGMENT, source, destination, 0, 0, at)
         if protocol == Protocol.TSMP:

@@ -47,6 +47,15 @@ def test_random_bytes_read_alike(data: bytes) -> None:
     assert same(data)
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_later_fragment_of_our_own_marker_is_nothing(version: int) -> None:
+    data = packet(version=version, protocol=255 if version == 4 else 44, body=b"\xff\0\x08\0" + bytes(60))
+    if version == 4:
+        data[6] = 1
+    assert read_head(bytes(data)) is None
+    assert same(bytes(data))
+
+
 @given(
     version=st.sampled_from([4, 6]),
     protocol=st.sampled_from([1, 6, 17, 44, 58, 99, 132, 255]),
