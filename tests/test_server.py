@@ -23,7 +23,7 @@ async def test_coordinator_relay_and_nodes_make_a_tailnet(tmp_path: Path) -> Non
         async with one, two:
             await one.wait_running()
             await two.wait_running()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while (result := await one.ping("two")).error:  # noqa: ASYNC110  # the other's news is under way
                     await asyncio.sleep(0.05)
             assert (result.error, result.node_name) == ("", "two")

@@ -126,7 +126,7 @@ async def test_a_disk_that_refuses_is_a_503_and_an_ill_health_until_it_recovers(
     assert failures is not None
     assert failures >= 1
     connection.execute("PRAGMA query_only = OFF")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not lab.coord.service.health().is_healthy:  # noqa: ASYNC110  # nobody tells of it
             await asyncio.sleep(0.01)
     assert lab.coord.coordinator.tailnet.nodes[node.id].name == "alpha"

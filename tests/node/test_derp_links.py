@@ -78,7 +78,7 @@ class Side:
         self._changed.set()
 
     async def until(self, holds: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()

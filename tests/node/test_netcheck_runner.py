@@ -46,7 +46,7 @@ class World:
         self._arrived.set()
 
     async def result(self, count: int = 1) -> NetcheckResult:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.results) < count:
                 self._arrived.clear()
                 await self._arrived.wait()

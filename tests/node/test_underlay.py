@@ -49,7 +49,7 @@ class Side:
         self._arrived.set()
 
     async def expect(self, count: int) -> list[bytes]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.packets) < count:
                 self._arrived.clear()
                 await self._arrived.wait()

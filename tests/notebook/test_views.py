@@ -39,7 +39,7 @@ def texts(widget: object) -> str:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110 - what a person would do: look until it shows
             await asyncio.sleep(0.02)
 

@@ -49,7 +49,7 @@ async def echo(_request: UpgradeRequest, stream: ByteStream) -> None:
 
 async def read_exactly(stream: ByteStream, count: int) -> bytes:
     received = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(received) < count:
             received += await stream.read()
     return received
