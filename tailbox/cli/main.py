@@ -114,20 +114,20 @@ def _bring_up(config: NodeConfig, flags: dict[str, Any], options: UpOptions, *, 
 
 @app.command()
 @reports_errors
-def down(socket: Socket = None, state_dir: StateDir = None) -> None:
+def down(as_json: AsJson = False, socket: Socket = None, state_dir: StateDir = None) -> None:
     """Disconnect from the tailnet; the node stays logged in."""
     from tailbox.cli.up import down as command
 
-    command(_client(socket, state_dir))
+    command(_client(socket, state_dir), as_json=as_json)
 
 
 @app.command()
 @reports_errors
-def logout(socket: Socket = None, state_dir: StateDir = None) -> None:
+def logout(as_json: AsJson = False, socket: Socket = None, state_dir: StateDir = None) -> None:
     """Disconnect and expire the node's key."""
     from tailbox.cli.up import logout as command
 
-    command(_client(socket, state_dir))
+    command(_client(socket, state_dir), as_json=as_json)
 
 
 @app.command()

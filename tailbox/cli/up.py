@@ -134,17 +134,27 @@ def _refuse_what_is_fixed(prefs: Mapping[str, Any], settings: Mapping[str, Any])
         fail(f"this node belongs to {prefs['ControlURL']}: another coordinator needs another --state-dir")
 
 
-def down(client: LocalClient) -> None:
+def down(client: LocalClient, *, as_json: bool = False) -> None:
     """Stop a running node without logging it out."""
     if call(client, "GET", "status")["BackendState"] == "Stopped":
         say("Tailbox was already stopped.")
-        return
-    call(client, "PATCH", "prefs", body=masked({"WantRunning": False}))
+    else:
+        call(client, "PATCH", "prefs", body=masked({"WantRunning": False}))
+    if as_json:
+        _show_state(client)
 
 
-def logout(client: LocalClient) -> None:
+def logout(client: LocalClient, *, as_json: bool = False) -> None:
     """Expire the node's key and forget it."""
     call(client, "POST", "logout")
+    if as_json:
+        _show_state(client)
+
+
+def _show_state(client: LocalClient) -> None:
+    """The state reached, in the shape of `up --json`."""
+    state = call(client, "GET", "status", query={"peers": "false"})["BackendState"]
+    show(json.dumps({"BackendState": state}, indent="\t"))
 
 
 def changed_prefs(prefs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,9 +82,11 @@ def test_what_a_running_node_cannot_change_is_refused(settings: dict[str, Any], 
 
 def test_down_is_said_when_it_was_down_already(capsys: pytest.CaptureFixture[str]) -> None:
     node = ScriptedNode({"BackendState": "Stopped"})
-    down(cast(LocalClient, node))
+    down(cast(LocalClient, node), as_json=True)
     assert node.writes() == []
-    assert "already stopped" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "already stopped" in printed.err
+    assert printed.out == '{\n\t"BackendState": "Stopped"\n}\n'
 
 
 def test_each_thing_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
