@@ -165,14 +165,8 @@ class Request:
     @classmethod
     def decode(cls, data: bytes) -> tuple[Self, int] | None:
         """Raises UnsupportedVersion, Malformed."""
-        if data and data[0] != VERSION:
-            raise UnsupportedVersion(f"SOCKS version {data[0]}")
-        if len(data) < 4:
-            return None
-        found = Destination.decode(data[3:])
-        if found is None:
-            return None
-        return cls(data[1], found[0]), 3 + found[1]
+        found = _decode_message(data)
+        return None if found is None else (cls(found[0], found[1]), found[2])
 
     def encode(self) -> bytes:
         return bytes((VERSION, self.command, 0)) + self.destination.encode()
@@ -191,17 +185,13 @@ class Reply:
     @classmethod
     def decode(cls, data: bytes) -> tuple[Self, int] | None:
         """Raises UnsupportedVersion, Malformed."""
-        if data and data[0] != VERSION:
-            raise UnsupportedVersion(f"SOCKS version {data[0]}")
-        if len(data) < 4:
-            return None
-        found = Destination.decode(data[3:])
+        found = _decode_message(data)
         if found is None:
             return None
         try:
-            return cls(ReplyCode(data[1]), found[0]), 3 + found[1]
+            return cls(ReplyCode(found[0]), found[1]), found[2]
         except ValueError:
-            raise Malformed(f"SOCKS reply {data[1]}") from None
+            raise Malformed(f"SOCKS reply {found[0]}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +239,16 @@ def _host(kind: int, raw: bytes) -> IPAddress | str:
     if not name or any(character <= " " or character == "\x7f" for character in name):
         raise Malformed("SOCKS name is empty or has control characters")
     return name
+
+
+def _decode_message(data: bytes) -> tuple[int, Destination, int] | None:
+    """What requests and replies share (RFC 1928 §4, §6): second byte, destination, length; None while incomplete.
+
+    Raises UnsupportedVersion, Malformed.
+    """
+    if data and data[0] != VERSION:
+        raise UnsupportedVersion(f"SOCKS version {data[0]}")
+    if len(data) < 4:
+        return None
+    found = Destination.decode(data[3:])
+    return None if found is None else (data[1], found[0], 3 + found[1])
